@@ -1,0 +1,1 @@
+//! From pictures and text to packed shards.

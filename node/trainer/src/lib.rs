@@ -1,0 +1,1 @@
+//! The model, the stages, the contribution codec, exact replay.

@@ -1,0 +1,1 @@
+//! How bytes travel: libp2p control plane, quinn bulk plane, the blob store and swarm.

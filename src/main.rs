@@ -1,0 +1,2 @@
+//! The `talkoot` command line.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Challenges, replays, gives verdicts; audit for strangers.
