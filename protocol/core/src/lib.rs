@@ -2,6 +2,22 @@
 //!
 //! Pure: no clock, no socket, no file, no thread, no tensor. Time, randomness and membership come in as
 //! arguments, so that a whole run can be simulated in milliseconds and replayed from its ledger.
+//!
+//! ```text
+//! manifest   the rules, hashed into the run id
+//! event      what can be said                 entry      who said it, and where it stands in the log
+//! run        the fold: entries in, state of the run out; every rule is checked here
+//! conductor  what the operator has to say next, as a function of that state
+//! assignment which packs a seat trains on     challenge  which contributions are checked
+//! message    requests and answers between members and the coordinator
+//! ```
 
+pub mod assignment;
+pub mod canonical;
+pub mod challenge;
 pub mod digest;
+pub mod entry;
+pub mod event;
 pub mod identity;
+pub mod manifest;
+pub mod real;

@@ -1,0 +1,369 @@
+//! What is recorded: the events of a run, and who may say them.
+//!
+//! Everything is an integer, a hash or a key. A loss is carried in millionths of a nat, a time in milliseconds,
+//! so that no entry depends on how floats are printed. No field holds free text about a person or an address.
+
+use minicbor::{Decode, Encode};
+
+use crate::{
+    challenge::DrawProof,
+    digest::{BlobRef, Digest},
+    identity::MemberId,
+    manifest::Manifest,
+};
+
+/// One thing that happened, as its author says it.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum Event {
+    /// The rules of the run; entry 0, by the operator.
+    #[n(0)]
+    Manifest(#[n(0)] Box<Manifest>),
+    /// Somebody becomes a member, or comes back after having left.
+    #[n(1)]
+    Join(#[n(0)] Join),
+    /// A member leaves; nobody waits for it any more.
+    #[n(2)]
+    Leave(#[n(0)] Leave),
+    /// The operator opens a round.
+    #[n(3)]
+    RoundOpen(#[n(0)] RoundOpen),
+    /// A member commits to what it computed, before anybody can see it.
+    #[n(4)]
+    Commit(#[n(0)] Commit),
+    /// The operator closes the list of commits; now contributions are revealed and challenges drawn.
+    #[n(5)]
+    Seal(#[n(0)] Seal),
+    /// A verifier shows its draw for a sealed round.
+    #[n(6)]
+    Challenge(#[n(0)] Challenge),
+    /// A verifier says how a replay ended.
+    #[n(7)]
+    Verdict(#[n(0)] Verdict),
+    /// The operator fixes which sealed contributions enter the next state.
+    #[n(8)]
+    RoundClose(#[n(0)] RoundClose),
+    /// A member says which state follows from a closed round.
+    #[n(9)]
+    Outcome(#[n(0)] Outcome),
+    /// The operator excludes a member because of a failed check.
+    #[n(10)]
+    Penalty(#[n(0)] Penalty),
+    /// The operator ends the run.
+    #[n(11)]
+    End(#[n(0)] End),
+}
+
+impl Event {
+    /// Name of the kind of event, for people and logs.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Manifest(_) => "manifest",
+            Self::Join(_) => "join",
+            Self::Leave(_) => "leave",
+            Self::RoundOpen(_) => "round_open",
+            Self::Commit(_) => "commit",
+            Self::Seal(_) => "seal",
+            Self::Challenge(_) => "challenge",
+            Self::Verdict(_) => "verdict",
+            Self::RoundClose(_) => "round_close",
+            Self::Outcome(_) => "outcome",
+            Self::Penalty(_) => "penalty",
+            Self::End(_) => "end",
+        }
+    }
+}
+
+/// What a member does in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Role {
+    /// Trains and contributes.
+    #[n(0)]
+    Trainer,
+    /// Re-executes contributions of others.
+    #[n(1)]
+    Verifier,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Trainer => "trainer",
+            Self::Verifier => "verifier",
+        })
+    }
+}
+
+/// Somebody becomes a member.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Join {
+    /// What the member will do.
+    #[n(0)]
+    pub role: Role,
+    /// Size of the log when the member signed this; an old join cannot be played again after a leave.
+    #[n(1)]
+    pub seen: u64,
+    /// A verifier's key for its draws (vrf-r255); trainers have none.
+    #[n(2)]
+    pub draw_key: Option<Digest>,
+}
+
+/// A member leaves.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Leave {
+    /// Size of the log when the member signed this.
+    #[n(0)]
+    pub seen: u64,
+}
+
+/// A member's place in a round.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Seat {
+    /// Who.
+    #[n(0)]
+    pub member: MemberId,
+    /// Inner steps that it is to take, at most H.
+    #[n(1)]
+    pub steps: u32,
+}
+
+/// A round opens. Which packs a seat trains on follows from the manifest and the rounds before.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct RoundOpen {
+    /// Number of the round in the run, from 0.
+    #[n(0)]
+    pub round: u64,
+    /// Place of the stage in the manifest.
+    #[n(1)]
+    pub stage: u32,
+    /// All weights at the start.
+    #[n(2)]
+    pub start_state: BlobRef,
+    /// The seats, by ascending member id.
+    #[n(3)]
+    pub seats: Vec<Seat>,
+}
+
+/// What a member computed in a round, by hash.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Commit {
+    /// Number of the round.
+    #[n(0)]
+    pub round: u64,
+    /// The state that it started from.
+    #[n(1)]
+    pub start_state: Digest,
+    /// Hash of the packs that it trained on: [`crate::assignment::Work::digest`].
+    #[n(2)]
+    pub work: Digest,
+    /// Inner steps taken, at most those of the seat.
+    #[n(3)]
+    pub steps: u32,
+    /// The encoded pseudo-gradient.
+    #[n(4)]
+    pub contribution: BlobRef,
+    /// Loss and gradient norm of every step.
+    #[n(5)]
+    pub trace: BlobRef,
+    /// Error-feedback buffer before the round; none when it starts from zero.
+    #[n(6)]
+    pub feedback_in: Option<BlobRef>,
+    /// Error-feedback buffer after the round.
+    #[n(7)]
+    pub feedback_out: BlobRef,
+    /// Tokens in the packs.
+    #[n(8)]
+    pub tokens: u64,
+    /// Loss of the first step, in millionths of a nat a token.
+    #[n(9)]
+    pub loss_first_micronats: u64,
+    /// Loss of the last step, in millionths of a nat a token.
+    #[n(10)]
+    pub loss_last_micronats: u64,
+    /// Time that the inner steps took, in milliseconds, as the member says.
+    #[n(11)]
+    pub train_ms: u64,
+}
+
+/// The list of commits is closed.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Seal {
+    /// Number of the round.
+    #[n(0)]
+    pub round: u64,
+    /// Ledger indices of all commits of the round, by ascending member id.
+    #[n(1)]
+    pub commits: Vec<u64>,
+}
+
+/// A verifier's draw. Which contributions it has to check follows from the proof.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Challenge {
+    /// Number of the round.
+    #[n(0)]
+    pub round: u64,
+    /// Proof of the verifiable random function over the sealed log.
+    #[n(1)]
+    pub proof: DrawProof,
+}
+
+/// How a replay ended.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Verdict {
+    /// Number of the round.
+    #[n(0)]
+    pub round: u64,
+    /// Ledger index of the commit that was checked.
+    #[n(1)]
+    pub commit: u64,
+    /// What was found.
+    #[n(2)]
+    pub finding: Finding,
+}
+
+/// What a replay found.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Finding {
+    /// The replay gave the committed bytes.
+    #[n(0)]
+    Pass,
+    /// The replay gave other bytes.
+    #[n(1)]
+    Fail(#[n(0)] Divergence),
+    /// The replay could not be made; nobody is blamed.
+    #[n(2)]
+    Inconclusive(#[n(0)] Obstacle),
+}
+
+/// Where a replay parted from what was committed.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Divergence {
+    /// What differs.
+    #[n(0)]
+    pub what: DivergentPart,
+    /// The contribution that the verifier computed.
+    #[n(1)]
+    pub replayed: BlobRef,
+    /// First inner step, from 0, whose loss or gradient norm differs; none when all committed steps agree.
+    #[n(2)]
+    pub first_step: Option<u32>,
+    /// Loss of that step as committed, in millionths of a nat a token.
+    #[n(3)]
+    pub claimed_micronats: Option<u64>,
+    /// Loss of that step as replayed.
+    #[n(4)]
+    pub replayed_micronats: Option<u64>,
+}
+
+/// The part of a contribution that a replay disproves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum DivergentPart {
+    /// The committed trace names another loss or gradient norm at some step.
+    #[n(0)]
+    Step,
+    /// All steps agree, but the contribution is not what they lead to.
+    #[n(1)]
+    Contribution,
+    /// The contribution agrees, but the error-feedback buffer that it leaves does not.
+    #[n(2)]
+    Feedback,
+    /// The committed bytes are no trace, contribution or buffer at all.
+    #[n(3)]
+    Malformed,
+    /// The member did not hand out what it had committed to.
+    #[n(4)]
+    Withheld,
+}
+
+/// Why a replay could not be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Obstacle {
+    /// The start state or a shard could not be had.
+    #[n(0)]
+    InputsUnavailable,
+}
+
+/// Which sealed contributions enter the next state.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct RoundClose {
+    /// Number of the round.
+    #[n(0)]
+    pub round: u64,
+    /// Ledger indices of the commits that enter, in the order of the seal.
+    #[n(1)]
+    pub included: Vec<u64>,
+    /// The other sealed commits, each with the reason, in the order of the seal.
+    #[n(2)]
+    pub excluded: Vec<Exclusion>,
+}
+
+/// A sealed commit that does not enter the next state.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Exclusion {
+    /// Ledger index of the commit.
+    #[n(0)]
+    pub commit: u64,
+    /// Why.
+    #[n(1)]
+    pub reason: ExclusionReason,
+}
+
+/// Why a sealed commit does not enter the next state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum ExclusionReason {
+    /// A check failed; the ledger index of the verdict.
+    #[n(0)]
+    FailedCheck(#[n(0)] u64),
+    /// The contribution was not revealed in time.
+    #[n(1)]
+    NotRevealed,
+}
+
+/// The state that follows from a closed round.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Outcome {
+    /// Number of the round.
+    #[n(0)]
+    pub round: u64,
+    /// All weights after the outer step.
+    #[n(1)]
+    pub state: BlobRef,
+}
+
+/// A member is excluded from all further rounds.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Penalty {
+    /// Who.
+    #[n(0)]
+    pub member: MemberId,
+    /// Ledger index of the verdict that is the cause.
+    #[n(1)]
+    pub verdict: u64,
+}
+
+/// The run is over.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct End {
+    /// Rounds that were closed.
+    #[n(0)]
+    pub rounds: u64,
+    /// The last state.
+    #[n(1)]
+    pub state: BlobRef,
+}

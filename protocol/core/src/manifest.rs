@@ -1,0 +1,215 @@
+//! The manifest: every rule of a run, fixed before it starts. Its hash is the run id.
+//!
+//! People write the [`Terms`] as TOML; `talkoot run init` adds the [`Bindings`] (keys and content addresses)
+//! and logs both as entry 0 of the ledger.
+
+mod terms;
+mod validate;
+
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+pub use terms::{
+    Aggregation, AggregationRule, Assignment, Contribution, Deadlines, InnerState, Membership, ModuleGroup,
+    Normalisation, Optimizer, Stage, Terms, Verification, VerificationClass,
+};
+pub use validate::ManifestError;
+
+use crate::{
+    canonical::{self, CanonicalError},
+    digest::{BlobRef, Digest},
+    identity::MemberId,
+};
+
+/// Name of a run: the BLAKE3 hash of its manifest's canonical bytes.
+pub type RunId = Digest;
+
+/// Version of the protocol that this crate speaks.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Greatest length of a manifest's canonical bytes; it has to fit into one ledger entry.
+pub const MAX_MANIFEST_BYTES: usize = 60_000;
+
+/// The rules of a run together with what they are bound to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[serde(deny_unknown_fields)]
+#[cbor(map)]
+pub struct Manifest {
+    /// What the organisers decided.
+    #[n(0)]
+    pub terms: Terms,
+    /// The keys and blobs that the terms are about.
+    #[n(1)]
+    pub bindings: Bindings,
+}
+
+/// Keys and content addresses that tie the terms to one operator, one log, one model and its data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(deny_unknown_fields)]
+#[cbor(map)]
+pub struct Bindings {
+    /// Key that signs the operator's statements.
+    #[n(0)]
+    pub operator: MemberId,
+    /// Verifier key of the log in the text form of C2SP signed notes: `name+hash+base64`.
+    #[n(1)]
+    pub log_key: String,
+    /// `config.json` of the model.
+    #[n(2)]
+    pub config: BlobRef,
+    /// `tokenizer.json` of the model.
+    #[n(3)]
+    pub tokenizer: BlobRef,
+    /// The weights that the first round starts from: canonical `model.safetensors`.
+    #[n(4)]
+    pub initial_state: BlobRef,
+    /// The packed data of each stage, in the order of the stages.
+    #[n(5)]
+    pub datasets: Vec<DatasetBinding>,
+}
+
+/// The packed data of one stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(deny_unknown_fields)]
+#[cbor(map)]
+pub struct DatasetBinding {
+    /// The index that lists the shards.
+    #[n(0)]
+    pub index: BlobRef,
+    /// Number of packs in all shards.
+    #[n(1)]
+    pub packs: u64,
+}
+
+impl Manifest {
+    /// Canonical bytes: what is hashed and logged.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        canonical::to_bytes(self)
+    }
+
+    /// Reads canonical bytes and checks every number.
+    ///
+    /// # Errors
+    ///
+    /// [`ManifestError`] when the bytes are not canonical or a field has an impossible value.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let manifest: Self = canonical::from_bytes("manifest", bytes, MAX_MANIFEST_BYTES)?;
+        manifest.validate()?;
+        Ok(manifest)
+    }
+
+    /// The run id.
+    pub fn id(&self) -> RunId {
+        Digest::of(&self.to_bytes())
+    }
+
+    /// The stage in place `index`, and its data.
+    pub fn stage(&self, index: u32) -> Option<(&Stage, &DatasetBinding)> {
+        let index = usize::try_from(index).ok()?;
+        Some((self.terms.stages.get(index)?, self.bindings.datasets.get(index)?))
+    }
+}
+
+impl From<CanonicalError> for ManifestError {
+    fn from(error: CanonicalError) -> Self {
+        Self::Encoding(error)
+    }
+}
+
+impl Terms {
+    /// Reads the TOML that people write.
+    ///
+    /// # Errors
+    ///
+    /// [`ManifestError`] that names an unknown or missing field with its line, or an impossible value.
+    pub fn from_toml(text: &str) -> Result<Self, ManifestError> {
+        let terms: Self =
+            toml::from_str(text).map_err(|error| ManifestError::Toml { reason: error.to_string().trim().to_owned() })?;
+        terms.validate()?;
+        Ok(terms)
+    }
+
+    /// Writes the TOML that [`Terms::from_toml`] reads.
+    ///
+    /// # Errors
+    ///
+    /// [`ManifestError::Toml`] when a number does not fit into TOML's integers (above 2^63).
+    pub fn to_toml(&self) -> Result<String, ManifestError> {
+        toml::to_string_pretty(self).map_err(|error| ManifestError::Toml { reason: error.to_string() })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::identity::Keypair;
+
+    /// Terms with one short stage, for tests.
+    pub(crate) const EXAMPLE_TOML: &str = include_str!("manifest/example.toml");
+
+    pub(crate) fn example_manifest(operator: &Keypair) -> Manifest {
+        let terms = Terms::from_toml(EXAMPLE_TOML).expect("the example is valid");
+        let datasets = terms
+            .stages
+            .iter()
+            .map(|stage| DatasetBinding { index: BlobRef::of(stage.name.as_bytes()), packs: 97 })
+            .collect();
+        Manifest {
+            terms,
+            bindings: Bindings {
+                operator: operator.id(),
+                log_key: "example.org/run+00000000+AA==".to_owned(),
+                config: BlobRef::of(b"config"),
+                tokenizer: BlobRef::of(b"tokenizer"),
+                initial_state: BlobRef::of(b"state"),
+                datasets,
+            },
+        }
+    }
+
+    #[test]
+    fn toml_and_canonical_bytes_round_trip() {
+        let manifest = example_manifest(&Keypair::from_seed([1; 32]));
+        assert_eq!(Manifest::from_bytes(&manifest.to_bytes()).unwrap(), manifest);
+        let toml = manifest.terms.to_toml().unwrap();
+        assert_eq!(Terms::from_toml(&toml).unwrap(), manifest.terms);
+    }
+
+    #[test]
+    fn an_unknown_field_is_named() {
+        let text = EXAMPLE_TOML.replace("inner_steps = 4", "inner_steps = 4\ninner_stepz = 5");
+        let error = Terms::from_toml(&text).unwrap_err().to_string();
+        assert!(error.contains("inner_stepz"), "{error}");
+    }
+
+    #[test]
+    fn impossible_numbers_are_named() {
+        for (from, to, field) in [
+            ("inner_steps = 4", "inner_steps = 0", "stages[0].inner_steps"),
+            ("rate = 0.5", "rate = 1.5", "verification.rate"),
+            ("k = 64", "k = 5000", "contribution.k"),
+            ("bits = 2", "bits = 3", "contribution.bits"),
+            ("beta1 = 0.9", "beta1 = 1.0", "stages[0].optimizer.beta1"),
+            ("outer_learning_rate = 1.0", "outer_learning_rate = nan", "aggregation.outer_learning_rate"),
+            ("peak_learning_rate = 0.001", "peak_learning_rate = -1.0", "stages[0].optimizer.peak_learning_rate"),
+        ] {
+            assert!(EXAMPLE_TOML.contains(from), "the example has {from:?}");
+            let error = Terms::from_toml(&EXAMPLE_TOML.replacen(from, to, 1)).unwrap_err();
+            match &error {
+                ManifestError::Field { field: got, .. } => assert_eq!(got, field),
+                other => panic!("{to}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn another_spelling_of_the_same_manifest_is_refused() {
+        let bytes = example_manifest(&Keypair::from_seed([1; 32])).to_bytes();
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert!(matches!(
+            Manifest::from_bytes(&longer),
+            Err(ManifestError::Encoding(CanonicalError::NotCanonical { .. }))
+        ));
+    }
+}

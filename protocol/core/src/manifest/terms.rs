@@ -1,0 +1,266 @@
+//! What people write: the terms of a run, field by field.
+
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use crate::{identity::MemberId, real::Real};
+
+/// The terms of a run as TOML holds them. Every field is required unless it says otherwise: a rule that
+/// everybody is judged by should stand where everybody reads it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[serde(deny_unknown_fields)]
+#[cbor(map)]
+pub struct Terms {
+    /// Version of the protocol; 1.
+    #[n(0)]
+    pub protocol: u32,
+    /// What people call the run: 1 to 64 characters of `a-z`, `0-9` and `-`.
+    #[n(1)]
+    pub name: String,
+    /// Seed of everything that is drawn: data order, assignment.
+    #[n(2)]
+    pub seed: u64,
+    /// The stages, in order.
+    #[n(3)]
+    pub stages: Vec<Stage>,
+    /// How a pseudo-gradient becomes a contribution.
+    #[n(4)]
+    pub contribution: Contribution,
+    /// How contributions become the next state.
+    #[n(5)]
+    pub aggregation: Aggregation,
+    /// How contributions are checked.
+    #[n(6)]
+    pub verification: Verification,
+    /// Who may take part.
+    #[n(7)]
+    pub membership: Membership,
+    /// How long each phase of a round may take.
+    #[n(8)]
+    pub deadlines: Deadlines,
+}
+
+/// One stage of training: which modules learn, from what, for how long.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[serde(deny_unknown_fields)]
+#[cbor(map)]
+pub struct Stage {
+    /// Name of the stage: alignment, mid-training, instruct.
+    #[n(0)]
+    pub name: String,
+    /// The modules that learn; the others are frozen.
+    #[n(1)]
+    pub trainable: Vec<ModuleGroup>,
+    /// Rounds that have to end with at least one contribution.
+    #[n(2)]
+    pub rounds: u32,
+    /// H: greatest number of inner steps that a member takes in a round.
+    #[n(3)]
+    pub inner_steps: u32,
+    /// Packs in the batch of one inner step.
+    #[n(4)]
+    pub packs_per_step: u32,
+    /// Greatest length of a pack in tokens.
+    #[n(5)]
+    pub sequence_tokens: u32,
+    /// How the loss of a step is normalised over its packs.
+    #[n(6)]
+    pub normalisation: Normalisation,
+    /// The inner optimizer.
+    #[n(7)]
+    pub optimizer: Optimizer,
+}
+
+/// A part of the model that is trained or frozen as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+#[cbor(index_only)]
+pub enum ModuleGroup {
+    /// The vision tower, class token included.
+    #[n(0)]
+    Vision,
+    /// The 2x2 patch merger.
+    #[n(1)]
+    Merger,
+    /// The language model, embedding and head included.
+    #[n(2)]
+    Language,
+}
+
+/// How the loss of an inner step is averaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+#[cbor(index_only)]
+pub enum Normalisation {
+    /// Mean over all learned tokens of the step.
+    #[n(0)]
+    Token,
+}
+
+/// `AdamW` with linear warmup and cosine decay over the whole stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[serde(deny_unknown_fields)]
+#[cbor(map)]
+pub struct Optimizer {
+    /// Learning rate at the end of the warmup.
+    #[n(0)]
+    pub peak_learning_rate: Real,
+    /// Learning rate at the end of the stage.
+    #[n(1)]
+    pub final_learning_rate: Real,
+    /// Inner steps of linear warmup at the start of the stage.
+    #[n(2)]
+    pub warmup_steps: u32,
+    /// Decoupled weight decay of tensors with two dimensions or more.
+    #[n(3)]
+    pub weight_decay: Real,
+    /// Decay of the first moment.
+    #[n(4)]
+    pub beta1: Real,
+    /// Decay of the second moment.
+    #[n(5)]
+    pub beta2: Real,
+    /// Added to the root of the second moment.
+    #[n(6)]
+    pub epsilon: Real,
+    /// Greatest global norm of a gradient.
+    #[n(7)]
+    pub clip_norm: Real,
+}
+
+/// The contribution codec (`SparseLoCo`, arXiv 2508.15706).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[serde(deny_unknown_fields)]
+#[cbor(map)]
+pub struct Contribution {
+    /// Parameters of a tensor that are compressed together.
+    #[n(0)]
+    pub chunk: u32,
+    /// Entries kept of each full chunk.
+    #[n(1)]
+    pub k: u32,
+    /// Bits of a kept value: 1, 2, 4 or 8.
+    #[n(2)]
+    pub bits: u32,
+    /// Share of the error-feedback buffer that is carried into the next round.
+    #[n(3)]
+    pub error_feedback: Real,
+    /// What the inner optimizer's moments start a round from.
+    #[n(4)]
+    pub inner_state: InnerState,
+}
+
+/// What the moments of the inner optimizer start a round from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+#[cbor(index_only)]
+pub enum InnerState {
+    /// From zero, every round: no private past to believe.
+    #[n(0)]
+    Fresh,
+}
+
+/// The outer step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[serde(deny_unknown_fields)]
+#[cbor(map)]
+pub struct Aggregation {
+    /// How the decoded contributions are combined.
+    #[n(0)]
+    pub rule: AggregationRule,
+    /// Factor of the combined pseudo-gradient when it is subtracted from the weights.
+    #[n(1)]
+    pub outer_learning_rate: Real,
+}
+
+/// How decoded contributions are combined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "kebab-case")]
+#[cbor(index_only)]
+pub enum AggregationRule {
+    /// Mean weighted by the tokens trained on.
+    #[n(0)]
+    Mean,
+}
+
+/// How contributions are checked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[serde(deny_unknown_fields)]
+#[cbor(map)]
+pub struct Verification {
+    /// What a replay has to agree in.
+    #[n(0)]
+    pub class: VerificationClass,
+    /// Passed checks in a row below which every contribution of a member is checked. After it a contribution is
+    /// checked with probability `max(rate, probation / streak)`.
+    #[n(1)]
+    pub probation: u32,
+    /// Floor of the probability that one contribution is checked by one verifier.
+    #[n(2)]
+    pub rate: Real,
+    /// Verifiers that have to be present before a round opens.
+    #[n(3)]
+    pub min_verifiers: u32,
+}
+
+/// What a replay has to agree in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+#[cbor(index_only)]
+pub enum VerificationClass {
+    /// The same bytes.
+    #[n(0)]
+    Exact,
+}
+
+/// Who may take part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(deny_unknown_fields)]
+#[cbor(map)]
+pub struct Membership {
+    /// Training members that have to be present before a round opens.
+    #[n(0)]
+    pub min_members: u32,
+    /// Greatest number of identities that the run admits, verifiers included.
+    #[n(1)]
+    pub max_members: u32,
+    /// How the inner steps of a round are shared out.
+    #[n(2)]
+    pub assignment: Assignment,
+    /// When present, the only keys that may join.
+    #[n(3)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Vec<MemberId>>,
+}
+
+/// How the inner steps of a round are shared out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+#[cbor(index_only)]
+pub enum Assignment {
+    /// Everybody takes H steps.
+    #[n(0)]
+    Equal,
+    /// In proportion to the speed that a member's last commit reported: a slow member gets less, not nothing.
+    #[n(1)]
+    Measured,
+}
+
+/// How long each phase of a round may take, in seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(deny_unknown_fields)]
+#[cbor(map)]
+pub struct Deadlines {
+    /// From the opening of a round to its seal.
+    #[n(0)]
+    pub training_s: u32,
+    /// From the seal to the close, for reveal and verdicts.
+    #[n(1)]
+    pub verification_s: u32,
+    /// From the close to the next opening, for members to report the next state.
+    #[n(2)]
+    pub outcome_s: u32,
+    /// How long a member may be out of reach before nobody waits for it.
+    #[n(3)]
+    pub absence_s: u32,
+}

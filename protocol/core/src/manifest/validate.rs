@@ -1,0 +1,199 @@
+//! Every number of a manifest is looked at once, here, and the error names the field.
+
+use std::collections::BTreeSet;
+
+use super::{Manifest, PROTOCOL_VERSION, Stage, Terms};
+use crate::{canonical::CanonicalError, real::Real};
+
+/// Why a manifest is refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// The text is not the TOML of a manifest.
+    #[error("the manifest cannot be read: {reason}")]
+    Toml {
+        /// What the parser met, with line and column.
+        reason: String,
+    },
+    /// The canonical bytes are not those of a manifest.
+    #[error(transparent)]
+    Encoding(CanonicalError),
+    /// A field has a value that no run can have.
+    #[error("manifest field `{field}` is {got}, but has to be {expected}")]
+    Field {
+        /// Path of the field.
+        field: String,
+        /// The value as it came.
+        got: String,
+        /// What would be accepted.
+        expected: String,
+    },
+}
+
+/// Greatest length of a name in characters.
+const MAX_NAME: usize = 64;
+/// Greatest number of stages, rounds a stage, members: far above any plan, far below an overflow.
+const MAX_STAGES: usize = 64;
+const MAX_ROUNDS: u32 = 1_000_000;
+const MAX_INNER_STEPS: u32 = 4_096;
+const MAX_PACKS_PER_STEP: u32 = 65_536;
+const MAX_SEQUENCE_TOKENS: u32 = 1 << 20;
+/// The sealed set and the seats of a round have to fit into one ledger entry.
+const MAX_MEMBERS: u32 = 1_000;
+const MAX_DEADLINE_S: u32 = 30 * 24 * 3_600;
+
+fn field(name: &str, got: impl ToString, expected: impl ToString, holds: bool) -> Result<(), ManifestError> {
+    if holds {
+        return Ok(());
+    }
+    Err(ManifestError::Field { field: name.to_owned(), got: got.to_string(), expected: expected.to_string() })
+}
+
+fn within(name: &str, got: u32, least: u32, most: u32) -> Result<(), ManifestError> {
+    field(name, got, format!("between {least} and {most}"), (least..=most).contains(&got))
+}
+
+fn real(name: &str, got: Real, expected: &str, holds: impl Fn(f64) -> bool) -> Result<(), ManifestError> {
+    field(name, got, expected, got.get().is_finite() && holds(got.get()))
+}
+
+fn plain_name(name: &str, got: &str) -> Result<(), ManifestError> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    field(
+        name,
+        format!("{got:?}"),
+        format!("1 to {MAX_NAME} characters of a-z, 0-9 and -"),
+        !got.is_empty() && got.len() <= MAX_NAME && got.chars().all(plain),
+    )
+}
+
+impl Manifest {
+    /// Checks every field.
+    ///
+    /// # Errors
+    ///
+    /// [`ManifestError::Field`] for the first field with an impossible value.
+    pub fn validate(&self) -> Result<(), ManifestError> {
+        self.terms.validate()?;
+        let bindings = &self.bindings;
+        field(
+            "bindings.datasets",
+            format!("{} entries", bindings.datasets.len()),
+            format!("one entry for each of the {} stages", self.terms.stages.len()),
+            bindings.datasets.len() == self.terms.stages.len(),
+        )?;
+        for (i, dataset) in bindings.datasets.iter().enumerate() {
+            let name = format!("bindings.datasets[{i}].packs");
+            field(&name, dataset.packs, "between 1 and 2^40", (1..=1 << 40).contains(&dataset.packs))?;
+        }
+        field(
+            "bindings.log_key",
+            format!("{:?}", bindings.log_key),
+            "a verifier key of at most 512 characters",
+            !bindings.log_key.is_empty() && bindings.log_key.len() <= 512,
+        )
+    }
+}
+
+impl Terms {
+    /// Checks every field.
+    ///
+    /// # Errors
+    ///
+    /// [`ManifestError::Field`] for the first field with an impossible value.
+    pub fn validate(&self) -> Result<(), ManifestError> {
+        field(
+            "protocol",
+            self.protocol,
+            format!("{PROTOCOL_VERSION}, the version that this program speaks"),
+            self.protocol == PROTOCOL_VERSION,
+        )?;
+        plain_name("name", &self.name)?;
+        field(
+            "seed",
+            self.seed,
+            "at most 2^63 - 1, the greatest integer of TOML",
+            i64::try_from(self.seed).is_ok(),
+        )?;
+        field(
+            "stages",
+            format!("{} stages", self.stages.len()),
+            format!("1 to {MAX_STAGES} stages"),
+            (1..=MAX_STAGES).contains(&self.stages.len()),
+        )?;
+        for (i, stage) in self.stages.iter().enumerate() {
+            stage.validate(&format!("stages[{i}]"))?;
+        }
+        let codec = &self.contribution;
+        within("contribution.chunk", codec.chunk, 64, 65_536)?;
+        within("contribution.k", codec.k, 1, codec.chunk)?;
+        field("contribution.bits", codec.bits, "1, 2, 4 or 8", [1, 2, 4, 8].contains(&codec.bits))?;
+        real("contribution.error_feedback", codec.error_feedback, "between 0 and 1", |x| {
+            (0.0..=1.0).contains(&x)
+        })?;
+        let rate = self.aggregation.outer_learning_rate;
+        real("aggregation.outer_learning_rate", rate, "above 0 and at most 10", |x| x > 0.0 && x <= 10.0)?;
+        let checks = &self.verification;
+        within("verification.probation", checks.probation, 0, 100_000)?;
+        real("verification.rate", checks.rate, "between 0 and 1", |x| (0.0..=1.0).contains(&x))?;
+        let membership = &self.membership;
+        within("membership.max_members", membership.max_members, 1, MAX_MEMBERS)?;
+        within("membership.min_members", membership.min_members, 1, membership.max_members)?;
+        within("verification.min_verifiers", checks.min_verifiers, 0, membership.max_members)?;
+        if let Some(allow) = &membership.allow {
+            let distinct: BTreeSet<_> = allow.iter().collect();
+            field(
+                "membership.allow",
+                format!("{} keys, {} of them distinct", allow.len(), distinct.len()),
+                format!("1 to {} distinct keys", membership.max_members),
+                !allow.is_empty()
+                    && distinct.len() == allow.len()
+                    && u32::try_from(allow.len()).is_ok_and(|n| n <= membership.max_members),
+            )?;
+        }
+        let deadlines = &self.deadlines;
+        within("deadlines.training_s", deadlines.training_s, 1, MAX_DEADLINE_S)?;
+        within("deadlines.verification_s", deadlines.verification_s, 1, MAX_DEADLINE_S)?;
+        within("deadlines.outcome_s", deadlines.outcome_s, 1, MAX_DEADLINE_S)?;
+        within("deadlines.absence_s", deadlines.absence_s, 1, MAX_DEADLINE_S)
+    }
+}
+
+impl Stage {
+    fn validate(&self, path: &str) -> Result<(), ManifestError> {
+        let at = |name: &str| format!("{path}.{name}");
+        plain_name(&at("name"), &self.name)?;
+        let distinct: BTreeSet<_> = self.trainable.iter().collect();
+        field(
+            &at("trainable"),
+            format!("{:?}", self.trainable),
+            "one or more distinct of vision, merger, language",
+            !self.trainable.is_empty() && distinct.len() == self.trainable.len(),
+        )?;
+        within(&at("rounds"), self.rounds, 1, MAX_ROUNDS)?;
+        within(&at("inner_steps"), self.inner_steps, 1, MAX_INNER_STEPS)?;
+        within(&at("packs_per_step"), self.packs_per_step, 1, MAX_PACKS_PER_STEP)?;
+        within(&at("sequence_tokens"), self.sequence_tokens, 16, MAX_SEQUENCE_TOKENS)?;
+        let optimizer = &self.optimizer;
+        let positive = |x: f64| x > 0.0 && x <= 1.0;
+        real(
+            &at("optimizer.peak_learning_rate"),
+            optimizer.peak_learning_rate,
+            "above 0 and at most 1",
+            positive,
+        )?;
+        real(&at("optimizer.final_learning_rate"), optimizer.final_learning_rate, "between 0 and 1", |x| {
+            (0.0..=1.0).contains(&x)
+        })?;
+        real(&at("optimizer.weight_decay"), optimizer.weight_decay, "between 0 and 1", |x| {
+            (0.0..=1.0).contains(&x)
+        })?;
+        let decay = |x: f64| (0.0..1.0).contains(&x);
+        real(&at("optimizer.beta1"), optimizer.beta1, "at least 0 and below 1", decay)?;
+        real(&at("optimizer.beta2"), optimizer.beta2, "at least 0 and below 1", decay)?;
+        real(&at("optimizer.epsilon"), optimizer.epsilon, "above 0 and at most 1", positive)?;
+        real(&at("optimizer.clip_norm"), optimizer.clip_norm, "above 0 and at most 1e6", |x| {
+            x > 0.0 && x <= 1e6
+        })
+    }
+}

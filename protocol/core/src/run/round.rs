@@ -1,0 +1,146 @@
+//! What the ledger knows of one round.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use crate::{
+    assignment::Work,
+    digest::BlobRef,
+    event::{Commit, Finding, RoundClose, RoundOpen},
+    identity::MemberId,
+};
+
+/// What a run is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// The first round.
+    Between,
+    /// Commits of the seated members.
+    Training,
+    /// Draws and verdicts of the verifiers.
+    Sealed,
+    /// The members' word on which state follows.
+    Closed,
+    /// Nothing; the run is over.
+    Ended,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Between => "before the first round",
+            Self::Training => "training",
+            Self::Sealed => "sealed",
+            Self::Closed => "closed",
+            Self::Ended => "ended",
+        })
+    }
+}
+
+/// A commit and its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitRecord {
+    /// Ledger index.
+    pub index: u64,
+    /// What was committed.
+    pub commit: Commit,
+}
+
+/// When and where a round was sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealRecord {
+    /// Number of entries, the seal being the last.
+    pub size: u64,
+    /// RFC 6962 root of those entries.
+    pub root: [u8; 32],
+    /// Time of the seal in milliseconds since 1970.
+    pub time_ms: u64,
+    /// Who is in it, by ascending member id, with the ledger index of the commit.
+    pub commits: Vec<(MemberId, u64)>,
+}
+
+/// What one verifier drew: the ledger indices of the commits that it has to check.
+pub type Draws = BTreeSet<u64>;
+
+/// A verdict and its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerdictRecord {
+    /// Ledger index.
+    pub index: u64,
+    /// Who gave it.
+    pub verifier: MemberId,
+    /// Ledger index of the commit that was checked.
+    pub commit: u64,
+    /// What was found.
+    pub finding: Finding,
+}
+
+/// What the ledger knows of one round.
+#[derive(Debug, Clone)]
+pub struct Round {
+    /// The opening.
+    pub open: RoundOpen,
+    /// Time of the opening in milliseconds since 1970.
+    pub open_ms: u64,
+    /// Inner steps of the stage before this round; where the learning-rate schedule stands.
+    pub first_step: u64,
+    /// What each seat is to do, in the order of the seats.
+    pub work: Vec<Work>,
+    /// Commits so far.
+    pub commits: BTreeMap<MemberId, CommitRecord>,
+    /// The seal.
+    pub seal: Option<SealRecord>,
+    /// Draws so far, by verifier.
+    pub draws: BTreeMap<MemberId, Draws>,
+    /// Verdicts so far.
+    pub verdicts: Vec<VerdictRecord>,
+    /// The close and its time.
+    pub close: Option<(u64, RoundClose)>,
+    /// The states that members say follow.
+    pub outcomes: BTreeMap<MemberId, BlobRef>,
+}
+
+impl Round {
+    /// What the round is waiting for.
+    pub const fn phase(&self) -> Phase {
+        match (&self.seal, &self.close) {
+            (_, Some(_)) => Phase::Closed,
+            (Some(_), None) => Phase::Sealed,
+            (None, None) => Phase::Training,
+        }
+    }
+
+    /// What the seat of `member` is to do.
+    pub fn work_of(&self, member: &MemberId) -> Option<&Work> {
+        self.work.iter().find(|work| work.member == *member)
+    }
+
+    /// The commit with a ledger index, and who made it.
+    pub fn commit_at(&self, index: u64) -> Option<(&MemberId, &CommitRecord)> {
+        self.commits.iter().find(|(_, record)| record.index == index)
+    }
+
+    /// The contributions that enter the next state, in the order of the seal (ascending member id); empty before
+    /// the close.
+    pub fn included(&self) -> Vec<(&MemberId, &CommitRecord)> {
+        let Some((_, close)) = &self.close else { return Vec::new() };
+        close.included.iter().filter_map(|index| self.commit_at(*index)).collect()
+    }
+
+    /// The first failed check of a commit.
+    pub fn failure_of(&self, commit: u64) -> Option<&VerdictRecord> {
+        self.verdicts
+            .iter()
+            .find(|verdict| verdict.commit == commit && matches!(verdict.finding, Finding::Fail(_)))
+    }
+
+    /// Checks that `verifier` drew and has not yet given a verdict on.
+    pub fn open_checks(&self, verifier: &MemberId) -> Vec<u64> {
+        let done = |index: &u64| {
+            self.verdicts.iter().any(|verdict| verdict.verifier == *verifier && verdict.commit == *index)
+        };
+        self.draws.get(verifier).into_iter().flatten().copied().filter(|index| !done(index)).collect()
+    }
+}

@@ -1,0 +1,373 @@
+//! Whole runs in milliseconds: the conductor and the fold with invented members, and a ledger to replay.
+
+use std::collections::BTreeMap;
+
+use talkoot_protocol::{
+    challenge::DrawKey,
+    conductor::{Surroundings, next_event},
+    digest::{BlobRef, Digest},
+    entry::{Entry, Statement},
+    event::{
+        Challenge, Commit, DivergentPart, Divergence, Event, Finding, Join, Leave, Outcome, Role, Verdict,
+    },
+    identity::{Keypair, MemberId},
+    manifest::{Bindings, DatasetBinding, Manifest, Terms},
+    run::{Phase, RuleError, RunState},
+};
+
+struct World {
+    operator: Keypair,
+    state: RunState,
+    log: Vec<Vec<u8>>,
+    around: Surroundings,
+}
+
+fn manifest(operator: &Keypair) -> Manifest {
+    let terms = Terms::from_toml(include_str!("../src/manifest/example.toml")).unwrap();
+    let datasets = vec![DatasetBinding { index: BlobRef::of(b"index"), packs: 50 }; terms.stages.len()];
+    Manifest {
+        terms,
+        bindings: Bindings {
+            operator: operator.id(),
+            log_key: "example.org/run+00000000+AA==".to_owned(),
+            config: BlobRef::of(b"config"),
+            tokenizer: BlobRef::of(b"tokenizer"),
+            initial_state: BlobRef::of(b"state"),
+            datasets,
+        },
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let operator = Keypair::from_seed([9; 32]);
+        let manifest = manifest(&operator);
+        let run = manifest.id();
+        let statement = Statement::sign(run, &operator, &Event::Manifest(Box::new(manifest)));
+        let first = Entry::new(0, 1_000, statement).to_bytes();
+        let around = Surroundings { now_ms: 1_000, ..Surroundings::default() };
+        Self { operator, state: RunState::begin(&first).unwrap(), log: vec![first], around }
+    }
+
+    fn say(&mut self, key: &Keypair, event: &Event) -> Result<u64, RuleError> {
+        self.around.now_ms += 1;
+        let index = self.state.size();
+        let statement = Statement::sign(self.state.run(), key, event);
+        let bytes = Entry::new(index, self.around.now_ms, statement).to_bytes();
+        let before = format!("{:?}", self.state);
+        match self.state.apply(&bytes) {
+            Ok(_) => {
+                self.log.push(bytes);
+                Ok(index)
+            }
+            Err(error) => {
+                assert_eq!(before, format!("{:?}", self.state), "a refused entry changes nothing");
+                Err(error)
+            }
+        }
+    }
+
+    fn conduct(&mut self) -> usize {
+        let mut said = 0;
+        while let Some(event) = next_event(&self.state, &self.around) {
+            let operator = self.operator.clone();
+            self.say(&operator, &event).expect("the conductor keeps the rules");
+            said += 1;
+        }
+        said
+    }
+
+    fn join(&mut self, key: &Keypair, role: Role) {
+        let draw_key = (role == Role::Verifier).then(|| DrawKey::of(key).public());
+        self.say(key, &Event::Join(Join { role, seen: self.state.size(), draw_key })).unwrap();
+        self.around.present.insert(key.id());
+    }
+
+    fn commit_of(&self, key: &Keypair) -> Commit {
+        let round = self.state.round().unwrap();
+        let work = round.work_of(&key.id()).unwrap();
+        let steps = u32::try_from(work.steps.len()).unwrap();
+        let name = format!("{} {}", round.open.round, key.id());
+        let feedback = self.state.members()[&key.id()].feedback;
+        Commit {
+            round: round.open.round,
+            start_state: round.open.start_state.digest,
+            work: work.digest(steps),
+            steps,
+            contribution: BlobRef::of(format!("contribution {name}").as_bytes()),
+            trace: BlobRef::of(format!("trace {name}").as_bytes()),
+            feedback_in: feedback.filter(|(stage, _)| *stage == round.open.stage).map(|(_, blob)| blob),
+            feedback_out: BlobRef::of(format!("feedback {name}").as_bytes()),
+            tokens: 100,
+            loss_first_micronats: 2_000_000,
+            loss_last_micronats: 1_900_000,
+            train_ms: 1_000,
+        }
+    }
+
+    fn commit(&mut self, key: &Keypair) {
+        let commit = self.commit_of(key);
+        self.around.revealed.insert(commit.contribution.digest);
+        self.say(key, &Event::Commit(commit)).unwrap();
+    }
+
+    fn draw(&mut self, key: &Keypair) -> Vec<u64> {
+        let log = self.state.sealed_log().unwrap();
+        let proof = DrawKey::of(key).draw(&log);
+        self.say(key, &Event::Challenge(Challenge { round: log.round, proof })).unwrap();
+        self.state.round().unwrap().open_checks(&key.id())
+    }
+
+    fn report(&mut self, key: &Keypair) {
+        let round = self.state.round().unwrap().open.round;
+        // As long as the initial state, as all states of one model are.
+        let state = BlobRef { digest: Digest::of(&round.to_be_bytes()), bytes: 5 };
+        let _ = self.say(key, &Event::Outcome(Outcome { round, state }));
+    }
+
+    fn phase(&self) -> Phase {
+        self.state.phase()
+    }
+}
+
+fn failed() -> Finding {
+    Finding::Fail(Divergence {
+        what: DivergentPart::Step,
+        replayed: BlobRef::of(b"the truth"),
+        first_step: Some(0),
+        claimed_micronats: Some(1),
+        replayed_micronats: Some(2),
+    })
+}
+
+fn keys(count: u8) -> Vec<Keypair> {
+    (1..=count).map(|i| Keypair::from_seed([i; 32])).collect()
+}
+
+/// Runs to the end; `liar` fails every check that is drawn.
+fn run(world: &mut World, trainers: &[Keypair], verifier: &Keypair, liar: Option<MemberId>) {
+    for _ in 0..40 {
+        world.conduct();
+        match world.phase() {
+            Phase::Training => {
+                for key in trainers {
+                    if world.state.awaited().contains(&key.id()) {
+                        world.commit(key);
+                    }
+                }
+            }
+            Phase::Sealed => {
+                for commit in world.draw(verifier) {
+                    let round = world.state.round().unwrap();
+                    let lied = liar == Some(*round.commit_at(commit).unwrap().0);
+                    let finding = if lied { failed() } else { Finding::Pass };
+                    let round = round.open.round;
+                    world.say(verifier, &Event::Verdict(Verdict { round, commit, finding })).unwrap();
+                }
+            }
+            Phase::Closed => {
+                for key in trainers {
+                    world.report(key);
+                }
+            }
+            Phase::Between => panic!("nobody is missing"),
+            Phase::Ended => return,
+        }
+    }
+    panic!("the run does not end");
+}
+
+#[test]
+fn an_honest_run_ends_and_replays_to_the_same_state() {
+    let mut world = World::new();
+    let trainers = keys(3);
+    let verifier = Keypair::from_seed([20; 32]);
+    for key in &trainers {
+        world.join(key, Role::Trainer);
+    }
+    world.join(&verifier, Role::Verifier);
+    run(&mut world, &trainers, &verifier, None);
+    assert_eq!(world.state.progress().next_round, 3);
+    assert_eq!(world.state.totals().included, 9);
+    assert_eq!(world.state.totals().failed, 0);
+    // Probation is two checks, so that at least those were made of everybody.
+    assert!(world.state.totals().passed >= 6);
+
+    let mut replayed = RunState::begin(&world.log[0]).unwrap();
+    for entry in &world.log[1..] {
+        replayed.apply(entry).unwrap();
+    }
+    assert_eq!(format!("{replayed:?}"), format!("{:?}", world.state));
+}
+
+#[test]
+fn a_liar_is_excluded_and_the_run_ends_without_it() {
+    let mut world = World::new();
+    let trainers = keys(3);
+    let verifier = Keypair::from_seed([20; 32]);
+    for key in &trainers {
+        world.join(key, Role::Trainer);
+    }
+    world.join(&verifier, Role::Verifier);
+    let liar = trainers[1].id();
+    run(&mut world, &trainers, &verifier, Some(liar));
+    assert!(world.state.members()[&liar].excluded.is_some());
+    assert_eq!(world.state.totals().failed, 1);
+    assert_eq!(world.state.totals().included, 6, "nothing of the liar, everything of the others");
+    let again = Event::Join(Join { role: Role::Trainer, seen: world.state.size(), draw_key: None });
+    assert!(matches!(world.say(&trainers[1].clone(), &again), Err(RuleError::AfterTheEnd { .. })));
+}
+
+#[test]
+fn work_of_a_vanished_member_is_dealt_again() {
+    let mut world = World::new();
+    let trainers = keys(3);
+    let verifier = Keypair::from_seed([20; 32]);
+    for key in &trainers {
+        world.join(key, Role::Trainer);
+    }
+    world.join(&verifier, Role::Verifier);
+    world.conduct();
+    let lost = world.state.round().unwrap().work_of(&trainers[2].id()).unwrap().steps.concat();
+    world.commit(&trainers[0]);
+    world.commit(&trainers[1]);
+    world.around.present.remove(&trainers[2].id());
+    assert_eq!(world.conduct(), 0, "somebody may be out of reach for a moment");
+    world.around.now_ms += 20_000;
+    assert_eq!(world.conduct(), 1);
+    assert_eq!(world.phase(), Phase::Sealed);
+    for commit in world.draw(&verifier) {
+        let verdict = Verdict { round: 0, commit, finding: Finding::Pass };
+        world.say(&verifier, &Event::Verdict(verdict)).unwrap();
+    }
+    world.conduct();
+    for key in &trainers[..2] {
+        world.report(key);
+    }
+    world.conduct();
+    assert_eq!(world.phase(), Phase::Training);
+    let dealt: Vec<u64> =
+        world.state.round().unwrap().work.iter().flat_map(|work| work.steps.concat()).collect();
+    assert!(lost.iter().all(|pack| dealt.contains(pack)), "{lost:?} are among {dealt:?}");
+}
+
+#[test]
+fn each_rule_is_named_when_it_is_broken() {
+    let mut world = World::new();
+    let trainers = keys(3);
+    let verifier = Keypair::from_seed([20; 32]);
+    let stranger = Keypair::from_seed([30; 32]);
+    let operator = world.operator.clone();
+    for key in &trainers {
+        world.join(key, Role::Trainer);
+    }
+    world.join(&verifier, Role::Verifier);
+
+    let open = next_event(&world.state, &world.around).unwrap();
+    assert!(matches!(world.say(&trainers[0], &open), Err(RuleError::NotTheOperator { .. })));
+    world.conduct();
+
+    let good = world.commit_of(&trainers[0]);
+    let commit = |change: fn(&mut Commit)| {
+        let mut commit = good.clone();
+        change(&mut commit);
+        Event::Commit(commit)
+    };
+    let field = |error: Result<u64, RuleError>| match error {
+        Err(RuleError::Mismatch { field, .. }) => field,
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(world.say(&stranger, &commit(|_| ())), Err(RuleError::NotAMember { .. })));
+    assert_eq!(field(world.say(&trainers[0], &commit(|c| c.round = 7))), "round");
+    assert_eq!(field(world.say(&trainers[0], &commit(|c| c.start_state = Digest::of(b"old")))), "start_state");
+    assert_eq!(field(world.say(&trainers[0], &commit(|c| c.steps = 99))), "steps");
+    assert_eq!(field(world.say(&trainers[0], &commit(|c| c.steps = 2))), "work");
+    assert_eq!(field(world.say(&trainers[1], &commit(|_| ()))), "work", "somebody else's work");
+    assert_eq!(
+        field(world.say(&trainers[0], &commit(|c| c.feedback_in = Some(BlobRef::of(b"made up"))))),
+        "feedback_in"
+    );
+    world.commit(&trainers[0]);
+    assert!(matches!(world.say(&trainers[0], &commit(|_| ())), Err(RuleError::AlreadySaid { .. })));
+
+    let sealed = world.state.round().unwrap().commits.values().map(|record| record.index).collect();
+    let seal = Event::Seal(talkoot_protocol::event::Seal { round: 0, commits: sealed });
+    assert!(matches!(world.say(&operator, &seal), Err(RuleError::TooEarly { .. })));
+    let hiding = Event::Seal(talkoot_protocol::event::Seal { round: 0, commits: Vec::new() });
+    assert_eq!(field(world.say(&operator, &hiding)), "commits", "a logged commit cannot be left out");
+    world.commit(&trainers[1]);
+    world.commit(&trainers[2]);
+    world.conduct();
+
+    let other = DrawKey::of(&stranger).draw(&world.state.sealed_log().unwrap());
+    let forged = Event::Challenge(Challenge { round: 0, proof: other });
+    assert!(matches!(world.say(&verifier, &forged), Err(RuleError::Draw(_))));
+    let close = Event::RoundClose(talkoot_protocol::event::RoundClose {
+        round: 0,
+        included: world.state.round().unwrap().commits.values().map(|record| record.index).collect(),
+        excluded: Vec::new(),
+    });
+    assert!(matches!(world.say(&operator, &close), Err(RuleError::TooEarly { .. })), "no draw yet");
+    let drawn = world.draw(&verifier);
+    assert!(matches!(world.say(&operator, &close), Err(RuleError::TooEarly { .. })), "no verdict yet");
+    for commit in &drawn[1..] {
+        let verdict = Verdict { round: 0, commit: *commit, finding: Finding::Pass };
+        world.say(&verifier, &Event::Verdict(verdict)).unwrap();
+    }
+    let fail = Verdict { round: 0, commit: drawn[0], finding: failed() };
+    world.say(&verifier, &Event::Verdict(fail.clone())).unwrap();
+    assert!(matches!(world.say(&verifier, &Event::Verdict(fail)), Err(RuleError::AlreadySaid { .. })));
+    assert!(matches!(world.say(&operator, &close), Err(RuleError::Excluded { .. })), "a friend cannot be spared");
+    world.conduct();
+    assert_eq!(world.phase(), Phase::Closed);
+
+    let wrong = Outcome { round: 0, state: BlobRef { digest: Digest::of(b"x"), bytes: 6 } };
+    assert_eq!(field(world.say(&verifier, &Event::Outcome(wrong))), "state length");
+    let leave = Event::Leave(Leave { seen: world.state.size() });
+    assert!(matches!(world.say(&stranger, &leave), Err(RuleError::NotAMember { .. })));
+}
+
+#[test]
+fn an_old_join_cannot_be_played_again_after_a_leave() {
+    let mut world = World::new();
+    let key = Keypair::from_seed([1; 32]);
+    let join = Event::Join(Join { role: Role::Trainer, seen: 1, draw_key: None });
+    world.say(&key, &join).unwrap();
+    world.say(&key, &Event::Leave(Leave { seen: 2 })).unwrap();
+    assert!(matches!(world.say(&key, &join), Err(RuleError::NotAdmitted { .. })));
+    let fresh = Event::Join(Join { role: Role::Trainer, seen: 3, draw_key: None });
+    world.say(&key, &fresh).unwrap();
+}
+
+#[test]
+fn the_state_that_most_members_report_goes_on() {
+    let mut world = World::new();
+    let trainers = keys(3);
+    let verifier = Keypair::from_seed([20; 32]);
+    for key in &trainers {
+        world.join(key, Role::Trainer);
+    }
+    world.join(&verifier, Role::Verifier);
+    world.conduct();
+    for key in &trainers {
+        world.commit(key);
+    }
+    world.conduct();
+    for commit in world.draw(&verifier) {
+        let verdict = Verdict { round: 0, commit, finding: Finding::Pass };
+        world.say(&verifier, &Event::Verdict(verdict)).unwrap();
+    }
+    world.conduct();
+    let reports: BTreeMap<usize, &[u8]> = [(0, b"wrong".as_slice()), (1, b"right"), (2, b"right")].into();
+    for (i, text) in reports {
+        let state = BlobRef { digest: Digest::of(text), bytes: 5 };
+        world.say(&trainers[i], &Event::Outcome(Outcome { round: 0, state })).unwrap();
+        if i < 2 {
+            assert_eq!(world.conduct(), 0);
+        }
+    }
+    assert_eq!(world.conduct(), 0, "two of four voters are no majority");
+    world.around.now_ms += 30_000;
+    assert_eq!(world.conduct(), 1, "after the deadline the most votes decide");
+    assert_eq!(world.state.state().digest, Digest::of(b"right"));
+}
