@@ -15,9 +15,13 @@
 pub mod assignment;
 pub mod canonical;
 pub mod challenge;
+pub mod conductor;
 pub mod digest;
 pub mod entry;
 pub mod event;
 pub mod identity;
+pub mod link;
 pub mod manifest;
+pub mod message;
 pub mod real;
+pub mod run;

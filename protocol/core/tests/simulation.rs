@@ -282,6 +282,7 @@ fn each_rule_is_named_when_it_is_broken() {
     assert_eq!(field(world.say(&trainers[0], &commit(|c| c.start_state = Digest::of(b"old")))), "start_state");
     assert_eq!(field(world.say(&trainers[0], &commit(|c| c.steps = 99))), "steps");
     assert_eq!(field(world.say(&trainers[0], &commit(|c| c.steps = 2))), "work");
+    assert_eq!(field(world.say(&trainers[0], &commit(|c| c.tokens = u64::MAX))), "tokens");
     assert_eq!(field(world.say(&trainers[1], &commit(|_| ()))), "work", "somebody else's work");
     assert_eq!(
         field(world.say(&trainers[0], &commit(|c| c.feedback_in = Some(BlobRef::of(b"made up"))))),

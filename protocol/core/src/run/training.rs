@@ -121,6 +121,18 @@ impl RunState {
         if commit.feedback_in.is_some() {
             same(kind, "feedback_in", &commit.feedback_in, &carried)?;
         }
+        let (stage, _) = self.manifest.stage(round.open.stage).ok_or(RuleError::NotAManifest)?;
+        let most = u64::from(commit.steps)
+            .saturating_mul(u64::from(stage.packs_per_step))
+            .saturating_mul(u64::from(stage.sequence_tokens));
+        if !(1..=most).contains(&commit.tokens) {
+            return Err(RuleError::Mismatch {
+                kind,
+                field: "tokens",
+                got: commit.tokens.to_string(),
+                expected: format!("between 1 and {most}"),
+            });
+        }
         for (field, blob) in
             [("contribution", commit.contribution), ("trace", commit.trace), ("feedback_out", commit.feedback_out)]
         {
