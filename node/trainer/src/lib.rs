@@ -1,1 +1,66 @@
 //! The model, the stages, the contribution codec, exact replay.
+//!
+//! ```text
+//! BatchSource -- packs --> inner::run_inner_steps <-- State (start), InnerPlan
+//!                                |
+//!                                +--> State (end) --> contribution --> aggregate --> State (next start)
+//!                                +--> step records --> trace (what a verifier compares)
+//! State <--> huggingface folder       State --> evaluate, generate
+//! ```
+//!
+//! Everything here is a pure function of its arguments: a verifier that calls [`inner::run_inner_steps`] with the same
+//! public inputs gets the same bits, whatever the number of threads. Threads are rayon's: `RAYON_NUM_THREADS` bounds
+//! them. Matrix products are those of the gemm crate, whose bits depend on the kind of processor; members of one run
+//! on different kinds need the exact kernels that this reference model will be exchanged for.
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//! use talkoot_trainer::{batch::Pack, inner::*, modules::Module, presets::demo_model, state::State};
+//!
+//! # fn main() -> Result<(), InnerError> {
+//! let config = demo_model(64);
+//! let start = State::initial(&config, 1);
+//! let packs = vec![Pack {
+//!     tokens: vec![5, 6, 7, 8],
+//!     labels: vec![-100, -100, 7, 8],
+//!     sample_lengths: vec![4],
+//!     images: vec![],
+//! }];
+//! let optimizer = OptimizerSettings {
+//!     peak_learning_rate: 1e-3,
+//!     final_learning_rate: 1e-4,
+//!     warmup_steps: 0,
+//!     total_steps: 2,
+//!     beta1: 0.9,
+//!     beta2: 0.95,
+//!     epsilon: 1e-8,
+//!     weight_decay: 0.01,
+//!     clip_norm: 1.0,
+//! };
+//! let plan = InnerPlan { trainable: vec![Module::Language], optimizer, first_step: 0, steps: vec![vec![0], vec![0]] };
+//! let outcome = run_inner_steps(&config, &start, &plan, &packs, &mut |_, _| ControlFlow::Continue(()))?;
+//! assert!(outcome.steps[1].loss < outcome.steps[0].loss);
+//! println!("{} -> {}", start.digest(), outcome.end.digest());
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod adamw;
+pub mod aggregate;
+pub mod batch;
+pub mod config;
+pub mod contribution;
+pub mod evaluate;
+pub mod generate;
+pub mod huggingface;
+pub mod inner;
+pub mod model;
+pub mod modules;
+pub mod patches;
+pub mod presets;
+pub mod schedule;
+pub mod state;
+pub mod trace;
+
+mod elementary;
+mod ops;

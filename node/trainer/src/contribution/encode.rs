@@ -1,0 +1,188 @@
+//! From a pseudo-gradient to a blob.
+
+use rayon::prelude::*;
+
+use super::{
+    CHUNKS_PER_SEGMENT, CodecSettings, ErrorFeedback, FLUSH_BELOW, Header, Layout, MAX_DELTA, Origin,
+    SettingsError,
+    bits::BitWriter,
+    header::count_width,
+    positions::GapCode,
+    quantise::{first_level, fit, from_bfloat16},
+    select::Selector,
+};
+
+/// Why a pseudo-gradient is not encoded. The error feedback is then as it was.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The settings are out of bounds.
+    #[error("the codec's settings are out of bounds")]
+    Settings(#[from] SettingsError),
+    /// The pseudo-gradient or the feedback has not the layout's shape.
+    #[error("tensor {tensor} of the layout has {expected} elements; the pseudo-gradient has {got} there")]
+    Shape {
+        /// Which tensor of the layout.
+        tensor: usize,
+        /// Elements in the layout; 0 when the tensor is not in it.
+        expected: u64,
+        /// Elements given; 0 when the tensor is missing.
+        got: u64,
+    },
+    /// The error feedback belongs to another layout.
+    #[error("the error feedback belongs to another layout: start again from zero at a new stage")]
+    Feedback,
+    /// The pseudo-gradient holds a value that is no number, or absurdly large.
+    #[error("tensor {tensor}, element {element} of the pseudo-gradient is {value}: training has diverged")]
+    Absurd {
+        /// Which tensor of the layout.
+        tensor: usize,
+        /// Which of its elements.
+        element: usize,
+        /// Its value.
+        value: f32,
+    },
+}
+
+/// Encodes `delta`, the pseudo-gradient `theta_start - theta_end` of each tensor of the layout.
+///
+/// For each element, `sum = decay x feedback + delta` (two roundings, no fused multiply-add); the largest
+/// sums of each chunk are quantised and sent, and `sum - sent` becomes the new feedback. Segments are encoded
+/// in parallel on rayon's current pool; the bytes don't depend on it.
+///
+/// # Errors
+///
+/// [`EncodeError`] when settings, shapes or values are out of bounds; `feedback` is unchanged then.
+pub fn encode(
+    settings: &CodecSettings,
+    layout: &Layout,
+    origin: &Origin,
+    delta: &[&[f32]],
+    feedback: &mut ErrorFeedback,
+) -> Result<Vec<u8>, EncodeError> {
+    settings.validate()?;
+    check_shapes(layout, delta)?;
+    if feedback.layout() != layout.digest() {
+        return Err(EncodeError::Feedback);
+    }
+    check_values(delta)?;
+    let chunk = settings.chunk as usize;
+    let mut chunks: Vec<(&[f32], &mut [f32])> = delta
+        .iter()
+        .zip(feedback.tensors_mut())
+        .flat_map(|(delta, feedback)| delta.chunks(chunk).zip(feedback.chunks_mut(chunk)))
+        .collect();
+    let segments: Vec<Vec<u8>> = chunks
+        .par_chunks_mut(CHUNKS_PER_SEGMENT)
+        .map_init(Scratch::default, |scratch, chunks| {
+            let mut bits = BitWriter::default();
+            for (delta, feedback) in chunks {
+                encode_chunk(settings, delta, feedback, scratch, &mut bits);
+            }
+            bits.finish()
+        })
+        .collect();
+    let header =
+        Header { version: Header::VERSION, settings: *settings, layout: layout.digest(), origin: *origin };
+    Ok(join(&header, &segments))
+}
+
+fn join(header: &Header, segments: &[Vec<u8>]) -> Vec<u8> {
+    let body: usize = segments.iter().map(Vec::len).sum();
+    let mut blob = Vec::with_capacity(Header::BYTES + 4 * segments.len() + body);
+    header.write(&mut blob);
+    for segment in segments {
+        // 256 chunks of 65,536 entries of at most 26 bits: 55 MB
+        blob.extend_from_slice(&(segment.len() as u32).to_le_bytes());
+    }
+    for segment in segments {
+        blob.extend_from_slice(segment);
+    }
+    blob
+}
+
+fn check_shapes(layout: &Layout, delta: &[&[f32]]) -> Result<(), EncodeError> {
+    for tensor in 0..layout.tensors().len().max(delta.len()) {
+        let expected = layout.tensors().get(tensor).map_or(0, |(_, elements)| *elements);
+        let got = delta.get(tensor).map_or(0, |values| values.len() as u64);
+        if expected != got || tensor >= layout.tensors().len() {
+            return Err(EncodeError::Shape { tensor, expected, got });
+        }
+    }
+    Ok(())
+}
+
+fn check_values(delta: &[&[f32]]) -> Result<(), EncodeError> {
+    // with the sign cleared, bits compare as magnitudes do, and infinities and NaNs come last; as integers,
+    // because that maximum vectorises
+    let magnitude = |value: &f32| (value.to_bits() & 0x7fff_ffff).cast_signed();
+    let most = magnitude(&MAX_DELTA);
+    for (tensor, values) in delta.iter().enumerate() {
+        let bad = values
+            .par_chunks(1 << 16)
+            .any(|part| part.iter().fold(0, |largest, value| largest.max(magnitude(value))) > most);
+        if bad && let Some(element) = values.iter().position(|value| magnitude(value) > most) {
+            return Err(EncodeError::Absurd { tensor, element, value: values[element] });
+        }
+    }
+    Ok(())
+}
+
+/// Buffers of one thread.
+#[derive(Debug, Default)]
+struct Scratch {
+    magnitudes: Vec<f32>,
+    selector: Selector,
+    positions: Vec<u16>,
+    chosen: Vec<f32>,
+    levels: Vec<u32>,
+}
+
+fn encode_chunk(
+    settings: &CodecSettings,
+    delta: &[f32],
+    feedback: &mut [f32],
+    scratch: &mut Scratch,
+    bits: &mut BitWriter,
+) {
+    let Scratch { magnitudes, selector, positions, chosen, levels } = scratch;
+    accumulate(settings.error_feedback, delta, feedback, magnitudes);
+    let k = settings.k_of(delta.len());
+    selector.largest(magnitudes, k, positions);
+    chosen.clear();
+    chosen.extend(positions.iter().map(|&at| magnitudes[usize::from(at)]));
+    let word = fit(chosen, settings.bits, levels);
+    if word == 0 {
+        bits.push(0, 16);
+        return;
+    }
+    let count = levels.iter().filter(|&&level| level > 0).count();
+    // a scale is positive, so its sign is free to say that fewer than k entries follow
+    bits.push(u32::from(word) | u32::from(count < k) << 15, 16);
+    if count < k {
+        bits.push(count as u32, count_width(k));
+    }
+    let (scale, first) = (from_bfloat16(word), first_level(settings.bits));
+    let gaps = GapCode::new(delta.len(), count);
+    let mut next = 0;
+    for (&at, &level) in positions.iter().zip(levels.iter()).filter(|(_, level)| **level > 0) {
+        let residual = &mut feedback[usize::from(at)];
+        let negative = residual.is_sign_negative();
+        let sent = level as f32 * scale;
+        *residual -= if negative { -sent } else { sent };
+        gaps.push(u32::from(at) - next, bits);
+        bits.push(u32::from(negative) | (level - first) << 1, u32::from(settings.bits));
+        next = u32::from(at) + 1;
+    }
+}
+
+/// `feedback = decay x feedback + delta`, tiny sums flushed, and their magnitudes.
+fn accumulate(decay: f32, delta: &[f32], feedback: &mut [f32], magnitudes: &mut Vec<f32>) {
+    magnitudes.resize(delta.len(), 0.0);
+    for ((feedback, &delta), magnitude) in feedback.iter_mut().zip(delta).zip(magnitudes.iter_mut()) {
+        let sum = decay * *feedback + delta;
+        let sum = if sum.abs() < FLUSH_BELOW { 0.0 } else { sum };
+        *feedback = sum;
+        *magnitude = sum.abs();
+    }
+}

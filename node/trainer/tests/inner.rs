@@ -1,0 +1,202 @@
+//! The inner loop from outside: it learns, it is deterministic, it says what is wrong.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "in a test a panic is the report")]
+
+#[path = "inner/synthetic.rs"]
+mod synthetic;
+
+use std::{ops::ControlFlow, process::Command};
+
+use synthetic::{END, packs, questions, tiny_model};
+use talkoot_trainer::{
+    batch::{NOT_LEARNED, Pack, PackError},
+    evaluate::mean_loss,
+    generate::Generator,
+    inner::{InnerError, InnerOutcome, InnerPlan, OptimizerSettings, run_inner_steps},
+    model::{Batch, Model, Sample},
+    modules::{Module, trainable},
+    state::State,
+    trace::{first_difference, parse_trace},
+};
+
+fn plan(trainable: &[Module], steps: u64, packs: u64) -> InnerPlan {
+    let optimizer = OptimizerSettings {
+        peak_learning_rate: 3e-3,
+        final_learning_rate: 1e-3,
+        warmup_steps: 4,
+        total_steps: steps,
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.01,
+        clip_norm: 1.0,
+    };
+    let steps = (0..steps).map(|step| vec![(2 * step) % packs, (2 * step + 1) % packs]).collect();
+    InnerPlan { trainable: trainable.to_vec(), optimizer, first_step: 0, steps }
+}
+
+fn run(plan: &InnerPlan, source: &[Pack]) -> Result<InnerOutcome, InnerError> {
+    let config = tiny_model();
+    let source = source.to_vec();
+    run_inner_steps(
+        &config,
+        &State::initial(&config, 5),
+        plan,
+        &source,
+        &mut |_, _| ControlFlow::Continue(()),
+    )
+}
+
+#[test]
+fn it_learns_to_name_colours_alone() {
+    let config = tiny_model();
+    let packs = packs(1, 40);
+    let (held_out, answers) = questions(2, 6);
+    let before = mean_loss(&config, &State::initial(&config, 5), &held_out).unwrap();
+    let outcome = run(&plan(&Module::ALL, 50, 40), &packs).unwrap();
+    let after = mean_loss(&config, &outcome.end, &held_out).unwrap();
+    assert!(before > 3.0 && after < 0.7 * before, "held-out loss {before} to {after}");
+    assert!(outcome.steps.last().unwrap().loss < 0.7 * outcome.steps[0].loss);
+
+    let (prompts, expected): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+    let found = Generator::new(&config, &outcome.end).unwrap().answer(&prompts, &[END], 4).unwrap();
+    let right = found.iter().zip(&expected).filter(|(a, b)| a == b).count();
+    eprintln!("held-out loss {before:.3} to {after:.3}, {right} of {} answers right", expected.len());
+    assert!(right * 3 >= expected.len(), "{right} of {} answers right: {found:?}", expected.len());
+}
+
+#[test]
+fn the_first_step_of_a_warm_up_changes_nothing_and_frozen_modules_keep_their_bits() {
+    let start = State::initial(&tiny_model(), 5);
+    let one = run(&plan(&Module::ALL, 1, 2), &packs(1, 2)).unwrap();
+    assert_eq!(one.end.digest(), start.digest());
+    let outcome = run(&plan(&[Module::Merger], 3, 2), &packs(1, 2)).unwrap();
+    for (name, tensor) in &start.tensors {
+        let moved = outcome.end.tensors[name] != *tensor;
+        assert_eq!(moved, name.starts_with("visual.merger."), "{name}");
+    }
+}
+
+#[test]
+fn every_trainable_parameter_receives_a_gradient() {
+    let config = tiny_model();
+    let names = trainable(&config, &Module::ALL);
+    assert_eq!(names.len(), config.parameter_shapes().len());
+    let model = Model::new(&config, &State::initial(&config, 5), &names).unwrap();
+    let samples: Vec<Sample> = packs(1, 2).iter().flat_map(|pack| Sample::from_pack(pack, &config)).collect();
+    let batch = Batch::new(&samples, &config).unwrap();
+    let (_, gradients) = model.gradients(&batch, 1.0).unwrap();
+    for name in names {
+        assert!(gradients[&name].iter().any(|&g| g != 0.0), "{name} has a gradient of zeros");
+    }
+}
+
+#[test]
+fn a_step_without_anything_to_learn_changes_nothing() {
+    let mut packs = packs(1, 2);
+    packs.iter_mut().for_each(|pack| pack.labels.fill(NOT_LEARNED));
+    let mut plan = plan(&Module::ALL, 1, 2);
+    plan.optimizer.warmup_steps = 0;
+    let outcome = run(&plan, &packs).unwrap();
+    let step = outcome.steps[0];
+    assert_eq!((step.loss, step.gradient_norm, step.learned_tokens), (0.0, 0.0, 0));
+    assert_eq!(outcome.end.digest(), State::initial(&tiny_model(), 5).digest());
+    assert_eq!(mean_loss(&tiny_model(), &outcome.end, &packs).unwrap(), 0.0);
+}
+
+#[test]
+fn a_pack_without_pictures_trains_the_language_model_alone() {
+    let tokens: Vec<u32> = (10..30).collect();
+    let labels = tokens.iter().map(|&token| i64::from(token)).collect();
+    let text = Pack { tokens, labels, sample_lengths: vec![12, 8], images: Vec::new() };
+    let mut plan = plan(&Module::ALL, 2, 1);
+    plan.optimizer.weight_decay = 0.0;
+    let outcome = run(&plan, &[text]).unwrap();
+    assert_eq!(outcome.steps[0].learned_tokens, 2 * 18);
+    let start = State::initial(&tiny_model(), 5);
+    assert_eq!(outcome.end.tensors["visual.class_embedding"], start.tensors["visual.class_embedding"]);
+    assert_ne!(outcome.end.tensors["lm_head.weight"], start.tensors["lm_head.weight"]);
+}
+
+#[test]
+fn a_member_may_stop_early_and_the_steps_done_are_a_prefix() {
+    let (config, packs) = (tiny_model(), packs(1, 4));
+    let whole = run(&plan(&Module::ALL, 3, 4), &packs).unwrap();
+    let start = State::initial(&config, 5);
+    let part =
+        run_inner_steps(&config, &start, &plan(&Module::ALL, 3, 4), &packs, &mut |step, _| match step {
+            1 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        })
+        .unwrap();
+    assert!(part.stopped_early && !whole.stopped_early);
+    assert_eq!(first_difference(&whole.steps, &part.steps), Some(2));
+    assert_eq!(first_difference(&parse_trace(&part.trace_bytes()).unwrap(), &part.steps), None);
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let packs = packs(1, 2);
+    let mut diverging = plan(&Module::ALL, 8, 2);
+    diverging.optimizer.peak_learning_rate = 10.0;
+    diverging.optimizer.warmup_steps = 0;
+    let mut start = State::initial(&tiny_model(), 5);
+    start.tensors.get_mut("model.norm.weight").unwrap().values.fill(f32::MAX);
+    let config = tiny_model();
+    let failed = run_inner_steps(&config, &start, &diverging, &packs, &mut |_, _| ControlFlow::Continue(()));
+    let Err(InnerError::NotFinite { what: "loss", step: 0, packs: named, .. }) = failed else {
+        panic!("an overflowing model gave {failed:?}");
+    };
+    assert_eq!(named, [0, 1]);
+
+    let lacking = run(&plan(&Module::ALL, 2, 4), &packs);
+    assert!(matches!(lacking, Err(InnerError::Batch { step: 1, .. })), "{lacking:?}");
+    let mut broken = packs.clone();
+    broken[1].tokens[0] = 4000;
+    let refused = run(&plan(&Module::ALL, 1, 2), &broken);
+    let Err(InnerError::Pack { step: 0, pack: 1, source: PackError::Token { position: 0, got: 4000, .. } }) =
+        refused
+    else {
+        panic!("a foreign token gave {refused:?}");
+    };
+    assert!(matches!(run(&plan(&[], 1, 2), &packs), Err(InnerError::NothingTrainable)));
+    let mut nan = plan(&Module::ALL, 1, 2);
+    nan.optimizer.beta2 = f32::NAN;
+    assert!(matches!(run(&nan, &packs), Err(InnerError::Settings { field: "beta2", .. })));
+    nan.steps = vec![vec![]];
+    nan.optimizer.beta2 = 0.9;
+    assert!(matches!(run(&nan, &packs), Err(InnerError::EmptyStep { step: 0 })));
+}
+
+/// Not a test by itself: what [`one_and_two_threads_give_the_same_bits`] runs in processes of its own.
+#[test]
+fn child_prints_its_end_state() {
+    if std::env::var_os("TALKOOT_TEST_CHILD").is_some() {
+        // wide enough that matrix products are worth dividing
+        let outcome = run(&plan(&Module::ALL, 3, 6), &packs(9, 6)).unwrap();
+        println!("END {} {:?}", outcome.end.digest(), outcome.trace_bytes());
+    }
+}
+
+#[test]
+fn one_and_two_threads_give_the_same_bits() {
+    let end = |threads: &str| {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_prints_its_end_state", "--nocapture"])
+            .env("TALKOOT_TEST_CHILD", "1")
+            .env("RAYON_NUM_THREADS", threads)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.split_once("END ")
+            .unwrap_or_else(|| panic!("no end state in {text}"))
+            .1
+            .lines()
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    let one = end("1");
+    assert_eq!(one, end("1"), "two runs with one thread");
+    assert_eq!(one, end("2"), "one thread against two");
+    assert_eq!(one, end("3"), "one thread against three");
+}
