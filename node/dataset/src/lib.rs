@@ -1,1 +1,65 @@
 //! From pictures and text to packed shards.
+//!
+//! ```text
+//! LLaVA records + pictures --ingest--> samples --measure, pack--> shards + index --PackReader--> PackedSequence
+//!        ^                        `--> rejects, one line each         (blobs)
+//!      synth (a seed)         tokenizer (a blob)
+//! ```
+//!
+//! Everything here is a function of its inputs to the last bit: pictures are resized in integers exactly as the
+//! published model's were, the tokenizer's merges and every shuffle are our own code, maps are sorted. So the index
+//! of a data set, a blob like its shards, names it; whoever packs the same data finds the same name.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use talkoot_dataset::{
+//!     PackOptions, PackReader, PreprocessOptions, SynthOptions, build_demo_tokenizer, pack_dataset,
+//! };
+//!
+//! let folder = tempfile::tempdir()?;
+//! let synth = SynthOptions { train_pictures: 12, heldout_pictures: 2, ..SynthOptions::default() };
+//! let drawn = synth.write(&folder.path().join("data"))?;
+//! let report = pack_dataset(&PackOptions {
+//!     name: "alignment".into(),
+//!     records: vec![drawn.alignment],
+//!     pictures: drawn.folder,
+//!     tokenizer: build_demo_tokenizer(&drawn.texts, 512)?,
+//!     sequence_tokens: 256,
+//!     shard_bytes: 1 << 20,
+//!     preprocess: PreprocessOptions::default(),
+//!     seed: 1,
+//!     out: folder.path().join("packed"),
+//! })?;
+//!
+//! let index = std::fs::read(report.path_of(&report.index))?;
+//! let reader = PackReader::in_folder(&index, &report.folder)?;
+//! let pack = reader.read(0)?;
+//! assert_eq!(pack.tokens.len(), pack.labels.len());
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod chat;
+pub mod heldout;
+pub mod index;
+pub mod ingest;
+pub mod inspect;
+pub mod pack;
+pub mod preprocess;
+mod random;
+pub mod reader;
+pub mod sequence;
+pub mod shard;
+pub mod synth;
+pub mod tokenizer;
+
+pub use self::{
+    heldout::HeldOutQuestion,
+    index::{PackIndex, ShardEntry, Totals},
+    pack::{PackOptions, PackReport, pack_dataset},
+    preprocess::{PreprocessOptions, Rgb},
+    reader::{PackReader, ReadError},
+    sequence::PackedSequence,
+    synth::{QuestionKind, SynthOptions, SynthReport},
+    tokenizer::{Tokenizer, build_demo_tokenizer},
+};

@@ -8,7 +8,7 @@ use crate::elementary::sin_cos;
 /// step `warmup_steps` has the peak, and from `total_steps` on it stays at `final_rate`. Computed in f64 from basic
 /// operations, so the bits are the same everywhere.
 ///
-/// Source: `../shared/spec/llava-ov-1.5.md` 3.3 (Megatron's cosine schedule, counted in steps).
+/// Source: Megatron's cosine schedule as LLaVA-OneVision-1.5 uses it, counted in steps.
 pub fn learning_rate(step: u64, warmup_steps: u64, total_steps: u64, peak: f32, final_rate: f32) -> f32 {
     let (peak, last) = (f64::from(peak), f64::from(final_rate));
     if step < warmup_steps {

@@ -17,8 +17,8 @@ pub struct Surroundings {
     pub now_ms: u64,
     /// Members that are connected, or were until a moment ago.
     pub present: BTreeSet<MemberId>,
-    /// Contributions of the current round that have been revealed and archived.
-    pub revealed: BTreeSet<Digest>,
+    /// Blobs that have been revealed and archived: contributions of the current round, and the last state.
+    pub archived: BTreeSet<Digest>,
 }
 
 /// The operator's next event, if it is time for one.
@@ -48,6 +48,7 @@ fn open(state: &RunState, around: &Surroundings) -> Option<Event> {
         return None;
     }
     let settled = state.settled();
+    settled.stage()?;
     Some(Event::RoundOpen(RoundOpen {
         round: settled.progress().next_round,
         stage: settled.progress().stage,
@@ -85,7 +86,7 @@ fn close(state: &RunState, around: &Surroundings) -> Option<Event> {
         let contribution = round.commit_at(*index)?.1.commit.contribution.digest;
         if let Some(failure) = round.failure_of(*index) {
             excluded.push(Exclusion { commit: *index, reason: ExclusionReason::FailedCheck(failure.index) });
-        } else if around.revealed.contains(&contribution) {
+        } else if around.archived.contains(&contribution) {
             included.push(*index);
         } else if late {
             excluded.push(Exclusion { commit: *index, reason: ExclusionReason::NotRevealed });
@@ -99,8 +100,8 @@ fn close(state: &RunState, around: &Surroundings) -> Option<Event> {
 fn finish(state: &RunState, around: &Surroundings) -> Option<Event> {
     let last = state.agreed_state(around.now_ms)?;
     let settled = state.settled();
-    settled
-        .stage()
-        .is_none()
+    // Members go home at the end; by then somebody has to hold what they made.
+    let kept = around.archived.contains(&last.digest);
+    (kept && settled.stage().is_none())
         .then(|| Event::End(End { rounds: settled.progress().next_round, state: last }))
 }

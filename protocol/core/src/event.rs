@@ -283,6 +283,12 @@ pub enum DivergentPart {
     /// The member did not hand out what it had committed to.
     #[n(4)]
     Withheld,
+    /// The commit tells other losses or tokens than its own trace.
+    #[n(5)]
+    Summary,
+    /// Honest training of this seat does not end in numbers, so that nothing could have been committed.
+    #[n(6)]
+    Impossible,
 }
 
 /// Why a replay could not be made.

@@ -7,8 +7,10 @@ use std::{fmt, str::FromStr};
 
 use crate::manifest::RunId;
 
-/// Greatest number of addresses in a link, and greatest length of one.
-const MAX_ADDRESSES: usize = 16;
+/// Greatest number of addresses in a link.
+pub const MAX_ADDRESSES: usize = 16;
+
+/// Greatest length of an address in bytes.
 const MAX_ADDRESS_BYTES: usize = 256;
 
 /// A run and where somebody can be met who follows it.

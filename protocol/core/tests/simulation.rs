@@ -107,7 +107,7 @@ impl World {
 
     fn commit(&mut self, key: &Keypair) {
         let commit = self.commit_of(key);
-        self.around.revealed.insert(commit.contribution.digest);
+        self.around.archived.insert(commit.contribution.digest);
         self.say(key, &Event::Commit(commit)).unwrap();
     }
 
@@ -122,6 +122,7 @@ impl World {
         let round = self.state.round().unwrap().open.round;
         // As long as the initial state, as all states of one model are.
         let state = BlobRef { digest: Digest::of(&round.to_be_bytes()), bytes: 5 };
+        self.around.archived.insert(state.digest);
         let _ = self.say(key, &Event::Outcome(Outcome { round, state }));
     }
 

@@ -269,7 +269,7 @@ impl RunState {
 
     /// This state as the next round will see it: the closed round counted, and another stage's data read from
     /// its start.
-    pub(crate) fn settled(&self) -> Self {
+    pub fn settled(&self) -> Self {
         let progress = self.settled_progress();
         let mut settled = self.clone();
         if progress.stage != self.progress.stage {

@@ -1,0 +1,259 @@
+//! The coordinator's process: network in, ledger out.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use talkoot_ledger::LogError;
+use talkoot_network::{Network, NetworkConfig, NetworkError, NetworkEvent, ReplySender};
+use talkoot_protocol::{
+    conductor::{Surroundings, next_event},
+    digest::Digest,
+    entry::Statement,
+    identity::MemberId,
+    link::{JoinLink, MAX_ADDRESSES as MAX_LINK_ADDRESSES},
+    message::{Request, Response, head_topic},
+    run::{Phase, RuleError},
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    archive::Archive,
+    desk::Desk,
+    folder::{Folder, FolderError, now_ms, replace_file},
+    presence::Presence,
+};
+
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Requests that are answered under one signed checkpoint: a burst of commits costs one fsync.
+const BURST: usize = 64;
+
+/// How long the coordinator of an ended run stays, so that everybody can fetch the last entries.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Where the coordinator listens.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// UDP address of the control plane.
+    pub control_listen: SocketAddr,
+    /// UDP address of the bulk plane.
+    pub bulk_listen: SocketAddr,
+    /// Whether to return once the run has ended, or stay and serve it.
+    pub stay: bool,
+}
+
+/// Why the coordinator stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CoordinatorError {
+    /// The folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The log could not be written. What was acknowledged is in it; the rest was not acknowledged.
+    #[error("the ledger cannot be written, so nothing more is accepted: {source}; nothing acknowledged is lost, start again when this is mended")]
+    Log {
+        /// What went wrong.
+        source: LogError,
+    },
+    /// The conductor broke a rule: a defect of this program.
+    #[error("the coordinator's own {kind} breaks a rule: {source}")]
+    Conductor {
+        /// Kind of the event.
+        kind: &'static str,
+        /// The rule.
+        source: RuleError,
+    },
+}
+
+/// A running coordinator.
+#[derive(Debug)]
+pub struct Coordinator {
+    desk: Desk,
+    network: Network,
+    events: mpsc::Receiver<NetworkEvent>,
+    archive: Archive,
+    arrivals: mpsc::Receiver<Digest>,
+    arrived: BTreeSet<Digest>,
+    presence: Presence,
+    /// Size of the log that was last announced.
+    announced: u64,
+    stay: bool,
+    ended: Option<Instant>,
+}
+
+impl Coordinator {
+    /// Opens the run in `dir`, starts the network and writes the join link to `link.txt`.
+    ///
+    /// # Errors
+    ///
+    /// [`CoordinatorError`] when the folder holds no run or is in use, or an address is taken.
+    pub async fn start(dir: &Path, options: Options) -> Result<Self, CoordinatorError> {
+        let folder = Folder::open(dir)?;
+        let run = folder.state.run();
+        let config = NetworkConfig {
+            control_listen: options.control_listen,
+            bulk_listen: options.bulk_listen,
+            topics: vec![head_topic(&run)],
+            ..NetworkConfig::default()
+        };
+        let (network, events) = talkoot_network::start(config, &folder.operator, folder.store.clone()).await?;
+        let addresses = network.control_addresses().into_iter().take(MAX_LINK_ADDRESSES).collect();
+        let link = JoinLink { run, addresses };
+        replace_file(&dir.join("link.txt"), format!("{link}\n").as_bytes())?;
+        let (archive, arrivals) = Archive::new(network.clone(), folder.store.clone());
+        let absence = folder.state.manifest().terms.deadlines.absence_s;
+        tracing::info!(%link, entries = folder.state.size(), "coordinator is ready");
+        Ok(Self {
+            desk: Desk::new(folder),
+            network,
+            events,
+            archive,
+            arrivals,
+            arrived: BTreeSet::new(),
+            presence: Presence::new(Duration::from_secs(absence.into())),
+            announced: 0,
+            stay: options.stay,
+            ended: None,
+        })
+    }
+
+    /// The join link's addresses.
+    pub fn addresses(&self) -> Vec<String> {
+        self.network.control_addresses()
+    }
+
+    /// Serves until the run has ended (unless told to stay) or `cancel` is triggered.
+    ///
+    /// # Errors
+    ///
+    /// [`CoordinatorError`] when the ledger cannot be written.
+    pub async fn run(mut self, cancel: CancellationToken) -> Result<(), CoordinatorError> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.archive.follow(self.desk.state());
+        loop {
+            tokio::select! {
+                biased;
+                // 1. stopping beats everything
+                () = cancel.cancelled() => break,
+                // 2. deadlines next, so that a flood of requests cannot hold them off
+                _ = tick.tick() => {}
+                // 3. what has been fetched
+                Some(digest) = self.arrivals.recv() => {
+                    self.arrived.insert(digest);
+                }
+                // 4. requests last
+                event = self.events.recv() => match event {
+                    Some(event) => self.on_events(event)?,
+                    None => break,
+                },
+            }
+            self.conduct().await?;
+            if self.desk.state().phase() == Phase::Ended && !self.stay {
+                let since = *self.ended.get_or_insert_with(Instant::now);
+                if since.elapsed() > FAREWELL {
+                    break;
+                }
+            }
+        }
+        self.network.shutdown().await;
+        Ok(())
+    }
+
+    /// Handles an event and whatever else is already waiting, under one checkpoint.
+    fn on_events(&mut self, first: NetworkEvent) -> Result<(), CoordinatorError> {
+        let mut answers: Vec<(ReplySender, Response)> = Vec::new();
+        let mut next = Some(first);
+        for _ in 0..BURST {
+            let Some(event) = next else { break };
+            match event {
+                NetworkEvent::Connected(member) => self.presence.connected(member),
+                NetworkEvent::Disconnected(member) => self.presence.disconnected(member, Instant::now()),
+                NetworkEvent::Request { from, body, reply } => {
+                    let response = self.respond(from, &body);
+                    answers.push((reply, response));
+                }
+                NetworkEvent::Gossip { .. } => {}
+            }
+            next = self.events.try_recv().ok();
+        }
+        // Nothing is acknowledged before it is durable.
+        self.desk.flush().map_err(|source| CoordinatorError::Log { source })?;
+        for (reply, response) in answers {
+            reply.send(response.to_bytes());
+        }
+        Ok(())
+    }
+
+    fn respond(&mut self, from: MemberId, body: &[u8]) -> Response {
+        let request = match Request::from_bytes(body) {
+            Ok(request) => request,
+            Err(error) => {
+                tracing::warn!(peer = %from.short(), %error, "request refused");
+                return Response::NotServed { reason: error.to_string() };
+            }
+        };
+        if let Some(response) = self.desk.answer(&request) {
+            return response;
+        }
+        let Request::Submit { statement } = request else {
+            return Response::NotServed { reason: "not a request that is served here".to_owned() };
+        };
+        let taken = Statement::from_bytes(&statement)
+            .map_err(RuleError::from)
+            .and_then(|statement| self.desk.take(statement));
+        match taken {
+            Ok((index, event)) => {
+                tracing::info!(index, kind = event.kind(), from = %from.short(), "entry");
+                Response::Accepted { index }
+            }
+            Err(error) => {
+                tracing::warn!(peer = %from.short(), %error, "statement refused");
+                Response::Refused { reason: error.to_string() }
+            }
+        }
+    }
+
+    /// Says what the operator has to say, and tells everybody about a new head.
+    async fn conduct(&mut self) -> Result<(), CoordinatorError> {
+        loop {
+            let around = Surroundings {
+                now_ms: now_ms(),
+                present: self.presence.present(self.network.connected(), Instant::now()),
+                archived: self.archived(),
+            };
+            let Some(event) = next_event(self.desk.state(), &around) else { break };
+            let index = self
+                .desk
+                .say(&event)
+                .map_err(|source| CoordinatorError::Conductor { kind: event.kind(), source })?;
+            tracing::info!(index, kind = event.kind(), "entry");
+            self.desk.flush().map_err(|source| CoordinatorError::Log { source })?;
+            self.archive.follow(self.desk.state());
+        }
+        self.archive.follow(self.desk.state());
+        let size = self.desk.state().size();
+        if size != self.announced {
+            self.announced = size;
+            self.network.publish(head_topic(&self.desk.state().run()), self.desk.head().into_bytes()).await;
+        }
+        Ok(())
+    }
+
+    /// What the conductor may rely on: contributions of the current round and states that were reported for it.
+    fn archived(&self) -> BTreeSet<Digest> {
+        let Some(round) = self.desk.state().round() else { return BTreeSet::new() };
+        let contributions = round.commits.values().map(|record| record.commit.contribution.digest);
+        let states = round.outcomes.values().chain([&round.open.start_state]).map(|state| state.digest);
+        contributions.chain(states).filter(|digest| self.arrived.contains(digest)).collect()
+    }
+}

@@ -1,0 +1,152 @@
+//! Liars for rehearsals: ways to claim work that was not done.
+//!
+//! A run has to withstand them, so the demo and the tests need somebody who tries. Each lie keeps every rule that
+//! the ledger can check by itself; only a replay finds it.
+
+use std::{ops::ControlFlow, str::FromStr};
+
+use rand::{RngExt as _, SeedableRng};
+use talkoot_execution::{Executed, ExecutionError, Job, codec_settings, execute, layout_of};
+use talkoot_protocol::assignment::Work;
+use talkoot_trainer::{
+    batch::BatchSource,
+    contribution::{self, ErrorFeedback, Header, Origin},
+    trace::{StepRecord, trace_bytes},
+};
+
+/// First round in which a liar lies: a lie in round 0 would find nothing to be stale about.
+pub const FIRST_LIE: u64 = 2;
+
+/// A way to claim work that was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cheat {
+    /// Sends noise of about the right size without any training.
+    Random,
+    /// Sends the last round's contribution again under a new header.
+    Stale,
+    /// Takes half of the inner steps and claims all.
+    Lazy,
+    /// Trains honestly, but on packs of its own choice.
+    WrongData,
+}
+
+/// The text names no lie.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no such lie: {0:?}; there are random, stale, lazy and wrong-data")]
+pub struct ParseCheatError(String);
+
+impl FromStr for Cheat {
+    type Err = ParseCheatError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "random" => Ok(Self::Random),
+            "stale" => Ok(Self::Stale),
+            "lazy" => Ok(Self::Lazy),
+            "wrong-data" => Ok(Self::WrongData),
+            other => Err(ParseCheatError(other.to_owned())),
+        }
+    }
+}
+
+impl std::fmt::Display for Cheat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Random => "random",
+            Self::Stale => "stale",
+            Self::Lazy => "lazy",
+            Self::WrongData => "wrong-data",
+        })
+    }
+}
+
+/// The last round's contribution and trace, for [`Cheat::Stale`].
+pub(crate) type Previous = Option<(Vec<u8>, Vec<u8>)>;
+
+/// Executes `job` dishonestly.
+pub(crate) fn execute_falsely(
+    cheat: Cheat,
+    job: &Job<'_>,
+    source: &dyn BatchSource,
+    previous: &Previous,
+    on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
+) -> Result<Executed, ExecutionError> {
+    match cheat {
+        Cheat::WrongData => {
+            let packs = job.manifest.stage(job.round.open.stage).map_or(1, |(_, data)| data.packs);
+            let others = |step: &Vec<u64>| step.iter().map(|pack| (pack + packs / 2 + 1) % packs).collect();
+            let work = Work { steps: job.work.steps.iter().map(others).collect(), ..job.work.clone() };
+            execute(&Job { work: &work, ..*job }, source, on_step)
+        }
+        Cheat::Lazy => {
+            let mut half = execute(&Job { steps: job.steps.div_ceil(2), ..*job }, source, on_step)?;
+            let done = half.steps.clone();
+            half.steps = done.iter().cycle().take(job.steps as usize).cloned().collect();
+            half.tokens = half.steps.iter().map(|step| step.tokens).sum();
+            half.trace = trace_bytes(&half.steps);
+            readdress(&mut half.contribution, job, half.tokens);
+            Ok(half)
+        }
+        Cheat::Stale => {
+            let Some((contribution, trace)) = previous else { return execute(job, source, on_step) };
+            let mut contribution = contribution.clone();
+            let steps = talkoot_trainer::trace::parse_trace(trace).unwrap_or_default();
+            let tokens = steps.iter().map(|step| step.tokens).sum();
+            readdress(&mut contribution, job, tokens);
+            let feedback_out = feedback(job)?.to_bytes();
+            Ok(Executed { contribution, trace: trace.clone(), feedback_out, steps, tokens })
+        }
+        Cheat::Random => noise(job),
+    }
+}
+
+fn feedback(job: &Job<'_>) -> Result<ErrorFeedback, ExecutionError> {
+    let stage = job.round.open.stage;
+    let (terms, _) = job.manifest.stage(stage).ok_or(ExecutionError::NoSuchStage { stage })?;
+    let layout = layout_of(job.config, terms)?;
+    Ok(match job.feedback_in {
+        Some(bytes) => ErrorFeedback::from_bytes(bytes, &layout)?,
+        None => ErrorFeedback::zero(&layout),
+    })
+}
+
+fn noise(job: &Job<'_>) -> Result<Executed, ExecutionError> {
+    let stage = job.round.open.stage;
+    let (terms, _) = job.manifest.stage(stage).ok_or(ExecutionError::NoSuchStage { stage })?;
+    let layout = layout_of(job.config, terms)?;
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(job.round.open.round);
+    let mut delta: Vec<Vec<f32>> = Vec::new();
+    for (_, elements) in layout.tensors() {
+        delta.push((0..*elements).map(|_| rng.random_range(-0.002f32..0.002)).collect());
+    }
+    let delta: Vec<&[f32]> = delta.iter().map(Vec::as_slice).collect();
+    let loss = |i: u32| 2.5 - 0.01 * i as f32;
+    let steps: Vec<StepRecord> = (0..job.steps)
+        .map(|i| StepRecord { loss: loss(i), gradient_norm: 1.0, tokens: 400, learned_tokens: 100 })
+        .collect();
+    let tokens = steps.iter().map(|step| step.tokens).sum();
+    let origin =
+        Origin { round: job.round.open.round, member: *job.work.member.as_bytes(), steps: job.steps, tokens };
+    let mut feedback = feedback(job)?;
+    let settings = codec_settings(&job.manifest.terms.contribution);
+    let contribution = contribution::encode(&settings, &layout, &origin, &delta, &mut feedback)?;
+    Ok(Executed {
+        contribution,
+        trace: trace_bytes(&steps),
+        feedback_out: feedback.to_bytes(),
+        steps,
+        tokens,
+    })
+}
+
+/// Rewrites round, steps and tokens in a contribution's header; they are the last fields but the member.
+fn readdress(contribution: &mut [u8], job: &Job<'_>, tokens: u64) {
+    const TOKENS: usize = Header::BYTES - 8;
+    const STEPS: usize = TOKENS - 4;
+    const ROUND: usize = STEPS - 32 - 8;
+    if contribution.len() >= Header::BYTES {
+        contribution[ROUND..ROUND + 8].copy_from_slice(&job.round.open.round.to_le_bytes());
+        contribution[STEPS..TOKENS].copy_from_slice(&job.steps.to_le_bytes());
+        contribution[TOKENS..Header::BYTES].copy_from_slice(&tokens.to_le_bytes());
+    }
+}

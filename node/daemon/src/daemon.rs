@@ -1,0 +1,446 @@
+//! The node's process: follows the ledger and does what it asks.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use talkoot_network::{BlobStore, Network, NetworkConfig, NetworkError, StoreError, keyfile::{self, KeyFileError}};
+use talkoot_protocol::{
+    digest::BlobRef,
+    event::{Commit, Event, Join, Leave, Outcome, Role},
+    identity::MemberId,
+    link::JoinLink,
+    message::head_topic,
+    run::{Phase, RunState},
+};
+use talkoot_replica::{Follower, Inputs, ReplicaError, Submission, Weights};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cheat::{Cheat, Previous},
+    pending::Pending,
+    status::{RoundTraffic, Status},
+    task::{Task, next_task},
+    training::{Assignment, Trained, Training},
+};
+
+/// Rounds whose blobs are kept for verifiers and late members.
+const ROUNDS_KEPT: usize = 3;
+
+/// Greatest length of an error-feedback buffer that is read back: a terabyte, as the ledger's bound on blobs.
+const MAX_FEEDBACK_BYTES: u64 = 1 << 40;
+
+/// How long a node that leaves waits for the coordinator to take its farewell.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// How a node takes part.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The node's folder: key, copy of the ledger, blobs, status.
+    pub dir: PathBuf,
+    /// The run, and where it is met.
+    pub link: JoinLink,
+    /// UDP address of the control plane.
+    pub control_listen: SocketAddr,
+    /// UDP address of the bulk plane.
+    pub bulk_listen: SocketAddr,
+    /// A lie to rehearse.
+    pub cheat: Option<Cheat>,
+}
+
+/// Why a node stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The key file.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The blob store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The run cannot be followed.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    /// A small file of the node could not be written.
+    #[error("writing {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The run refuses this key.
+    #[error("the run does not take this node: {reason}")]
+    NotAdmitted {
+        /// Why.
+        reason: String,
+    },
+    /// The node was excluded.
+    #[error("this node was excluded from the run: a verifier found that it had claimed what it had not computed (entry {penalty} of the ledger)")]
+    Excluded {
+        /// Ledger index of the penalty.
+        penalty: u64,
+    },
+    /// The training thread died.
+    #[error("the training thread panicked; the log of this process says where")]
+    Panicked,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    follower: Follower,
+    network: Network,
+    store: BlobStore,
+    inputs: Inputs,
+    weights: Weights,
+    pending: Pending,
+    status: Status,
+    status_path: PathBuf,
+    cheat: Option<Cheat>,
+    previous: Previous,
+    revealed: Option<u64>,
+    /// Blobs of past rounds, oldest first, to be dropped in time.
+    kept: VecDeque<Vec<BlobRef>>,
+    /// Traffic counters when the current round began.
+    traffic_mark: (u64, u64),
+}
+
+impl Node {
+    /// Opens the node's folder, starts its network and finds the run.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError`] when the folder is in use or damaged, an address is taken, or the run is another one.
+    pub async fn start(options: Options) -> Result<Self, NodeError> {
+        let key = keyfile::load_or_create(&options.dir.join("keys/node.key"))?;
+        let store = BlobStore::open(&options.dir.join("store"))?;
+        let config = NetworkConfig {
+            control_listen: options.control_listen,
+            bulk_listen: options.bulk_listen,
+            bootstrap: options.link.addresses.clone(),
+            topics: vec![head_topic(&options.link.run)],
+        };
+        let (network, events) = talkoot_network::start(config, &key, store.clone()).await?;
+        tracing::info!(member = %key.id().short(), "node is on the network");
+        let ledger = options.dir.join("ledger");
+        let follower = Follower::start(network.clone(), events, key, options.link.run, &ledger).await?;
+        let inputs = Inputs::load(network.clone(), store.clone(), follower.state().manifest()).await?;
+        let status = Status { member: follower.id().to_string(), ..Status::default() };
+        Ok(Self {
+            weights: Weights::new(network.clone(), store.clone()),
+            pending: Pending::new(options.dir.join("commit.pending")),
+            status_path: options.dir.join("status.json"),
+            cheat: options.cheat,
+            previous: None,
+            revealed: None,
+            kept: VecDeque::new(),
+            traffic_mark: (0, 0),
+            follower,
+            network,
+            store,
+            inputs,
+            status,
+        })
+    }
+
+    /// Takes part until the run ends, the node is excluded, or `cancel` is triggered, upon which it leaves.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError`] when the node cannot go on.
+    pub async fn run(mut self, cancel: CancellationToken) -> Result<(), NodeError> {
+        let outcome = tokio::select! {
+            biased;
+            () = cancel.cancelled() => None,
+            outcome = self.take_part() => Some(outcome),
+        };
+        if outcome.is_none() {
+            self.say_farewell().await;
+        }
+        self.network.shutdown().await;
+        outcome.unwrap_or(Ok(()))
+    }
+
+    async fn say_farewell(&self) {
+        let state = self.follower.state();
+        let active = state.members().get(&self.me()).is_some_and(talkoot_protocol::run::Member::is_active);
+        if active && state.phase() != Phase::Ended {
+            let leave = Event::Leave(Leave { seen: state.size() });
+            let left = tokio::time::timeout(FAREWELL, self.follower.submit(&leave)).await;
+            tracing::info!(?left, "left the run");
+        }
+    }
+
+    fn me(&self) -> MemberId {
+        self.follower.id()
+    }
+
+    async fn take_part(&mut self) -> Result<(), NodeError> {
+        let mut training: Option<Training> = None;
+        loop {
+            self.follower.sync().await?;
+            let task = next_task(self.follower.state(), &self.me(), self.revealed);
+            if let Some(running) = &training
+                && (task != Task::Train || self.round_number() != Some(running.round))
+            {
+                tracing::warn!(round = running.round, "the round was sealed without this node");
+                running.stop();
+                training = None;
+            }
+            self.report_progress(training.as_ref())?;
+            let stepped = match task {
+                Task::Join => self.join().await?,
+                Task::Train if training.is_none() => {
+                    training = self.begin_training().await?;
+                    training.is_some()
+                }
+                Task::Reveal => self.reveal()?,
+                Task::Report => self.report().await?,
+                Task::Stop => {
+                    self.say("the run has ended")?;
+                    return Ok(());
+                }
+                Task::Excluded(penalty) => return Err(NodeError::Excluded { penalty }),
+                Task::Train | Task::Wait => false,
+            };
+            if stepped {
+                continue;
+            }
+            match &mut training {
+                None => self.follower.wait().await,
+                Some(running) => tokio::select! {
+                    biased;
+                    result = running.result() => {
+                        training = None;
+                        let result = result.ok_or(NodeError::Panicked)?.map_err(ReplicaError::from)?;
+                        if let Some(trained) = result {
+                            self.finish_training(trained).await?;
+                        }
+                    }
+                    () = self.follower.wait() => {}
+                },
+            }
+        }
+    }
+
+    fn round_number(&self) -> Option<u64> {
+        self.follower.state().round().map(|round| round.open.round)
+    }
+
+    async fn join(&mut self) -> Result<bool, NodeError> {
+        self.say("joining the run")?;
+        let join = Join { role: Role::Trainer, seen: self.follower.state().size(), draw_key: None };
+        match self.follower.submit(&Event::Join(join)).await {
+            Submission::Accepted { index } => {
+                tracing::info!(index, "joined the run");
+                Ok(true)
+            }
+            Submission::Refused { reason } => {
+                // The copy may only have been behind; refused again with nothing new is final.
+                if self.follower.sync().await? > 0 {
+                    return Ok(true);
+                }
+                Err(NodeError::NotAdmitted { reason })
+            }
+            Submission::Unreachable => Ok(false),
+        }
+    }
+
+    /// Starts training for the open round, or hands in what was trained before a kill.
+    async fn begin_training(&mut self) -> Result<Option<Training>, NodeError> {
+        let me = self.me();
+        let state = self.follower.state().clone();
+        let Some(round) = state.round() else { return Ok(None) };
+        self.new_round(&state);
+        if let Some(commit) = self.pending.of_round(round.open.round)
+            && commit.start_state == round.open.start_state.digest
+            && self.holds(&commit)
+        {
+            tracing::info!(round = commit.round, "handing in what was trained before the restart");
+            self.hand_in(commit).await?;
+            return Ok(None);
+        }
+        let Some(work) = round.work_of(&me) else { return Ok(None) };
+        self.say("fetching shards and weights")?;
+        let manifest = state.manifest();
+        let packs = self.inputs.packs(manifest, round.open.stage, work).await?;
+        let start = self.weights.at(round.open.start_state, self.inputs.config()).await?.clone();
+        self.say("training")?;
+        Ok(Some(Training::start(Assignment {
+            manifest: manifest.clone(),
+            config: self.inputs.config().clone(),
+            round: round.clone(),
+            work: work.clone(),
+            start,
+            packs,
+            feedback_in: self.feedback(&state),
+            cheat: self.cheat,
+            previous: self.previous.clone(),
+        })))
+    }
+
+    /// The error-feedback buffer to go on from. A lost buffer is no reason to stop: the round starts from zero.
+    fn feedback(&self, state: &RunState) -> Option<(BlobRef, Vec<u8>)> {
+        let (stage, blob) = state.members().get(&self.me())?.feedback?;
+        if stage != state.round()?.open.stage {
+            return None;
+        }
+        match self.store.read(&blob.digest, blob.bytes.min(MAX_FEEDBACK_BYTES)) {
+            Ok(bytes) => Some((blob, bytes)),
+            Err(error) => {
+                tracing::warn!(%error, "the error-feedback buffer is lost; starting from zero");
+                None
+            }
+        }
+    }
+
+    fn holds(&self, commit: &Commit) -> bool {
+        [commit.contribution, commit.trace, commit.feedback_out]
+            .iter()
+            .all(|blob| self.store.contains(&blob.digest))
+    }
+
+    async fn finish_training(&mut self, trained: Trained) -> Result<(), NodeError> {
+        let Trained { executed, commit } = trained;
+        for bytes in [&executed.contribution, &executed.trace, &executed.feedback_out] {
+            self.store.put_hidden(bytes)?;
+        }
+        let path = self.status_path.with_file_name("commit.pending");
+        self.pending.keep(&commit).map_err(|source| NodeError::Io { path, source })?;
+        self.previous = Some((executed.contribution, executed.trace));
+        self.hand_in(commit).await
+    }
+
+    /// Hands a commit in, again and again while the coordinator is away, until it is taken or the round is over.
+    async fn hand_in(&mut self, commit: Commit) -> Result<(), NodeError> {
+        self.say("handing in the commit")?;
+        let event = Event::Commit(commit.clone());
+        loop {
+            match self.follower.submit(&event).await {
+                Submission::Accepted { index } => {
+                    tracing::info!(index, round = commit.round, "commit is in the ledger");
+                    self.status.commits += 1;
+                    if let Some(traffic) = self.status.rounds.last_mut() {
+                        traffic.contribution_bytes = commit.contribution.bytes;
+                    }
+                    let blobs = vec![commit.contribution, commit.trace, commit.feedback_out];
+                    self.kept.push_back(blobs);
+                    return Ok(());
+                }
+                Submission::Refused { reason } => tracing::warn!(reason, "commit refused"),
+                Submission::Unreachable => tracing::info!("the coordinator is away; the commit waits"),
+            }
+            self.follower.wait().await;
+            self.follower.sync().await?;
+            let task = next_task(self.follower.state(), &self.me(), self.revealed);
+            if task != Task::Train || self.round_number() != Some(commit.round) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn reveal(&mut self) -> Result<bool, NodeError> {
+        let me = self.me();
+        let Some(round) = self.follower.state().round() else { return Ok(false) };
+        let number = round.open.round;
+        if let Some(record) = round.commits.get(&me) {
+            let commit = &record.commit;
+            for blob in [commit.contribution, commit.trace, commit.feedback_out] {
+                if self.store.contains(&blob.digest) {
+                    self.store.reveal(&blob.digest)?;
+                }
+            }
+        }
+        self.revealed = Some(number);
+        self.say("waiting for verdicts")?;
+        Ok(true)
+    }
+
+    async fn report(&mut self) -> Result<bool, NodeError> {
+        self.say("computing the next state")?;
+        let state = self.follower.state().clone();
+        let Some(round) = state.round() else { return Ok(false) };
+        let next = self.weights.advance(state.manifest(), self.inputs.config(), round).await?;
+        self.status.state = next.digest.to_string();
+        let outcome = Event::Outcome(Outcome { round: round.open.round, state: next });
+        match self.follower.submit(&outcome).await {
+            Submission::Accepted { .. } => {
+                tracing::info!(round = round.open.round, state = %next.digest.short(), "next state reported");
+            }
+            Submission::Refused { reason } => {
+                // Others were quicker, and the run has gone on.
+                tracing::info!(reason, "the next state was not taken");
+                self.follower.wait().await;
+            }
+            Submission::Unreachable => self.follower.wait().await,
+        }
+        Ok(true)
+    }
+
+    /// Books a new round's traffic and drops blobs that nobody will ask for any more.
+    fn new_round(&mut self, state: &RunState) {
+        let Some(round) = state.round() else { return };
+        if self.status.round == Some(round.open.round) {
+            return;
+        }
+        self.book_traffic();
+        self.status.round = Some(round.open.round);
+        self.status.rounds.push(RoundTraffic { round: round.open.round, ..RoundTraffic::default() });
+        if let Some((stage, _)) = state.manifest().stage(round.open.stage) {
+            self.status.stage.clone_from(&stage.name);
+        }
+        let needed = state.members().get(&self.me()).and_then(|member| member.feedback);
+        while self.kept.len() > ROUNDS_KEPT {
+            for blob in self.kept.pop_front().into_iter().flatten() {
+                if needed.is_none_or(|(_, feedback)| feedback != blob)
+                    && let Err(error) = self.store.remove(&blob.digest)
+                {
+                    tracing::warn!(%error, "an old blob was not removed");
+                }
+            }
+        }
+    }
+
+    fn book_traffic(&mut self) {
+        let traffic = self.network.bytes();
+        let (sent, received) =
+            (traffic.control_sent + traffic.bulk_sent, traffic.control_received + traffic.bulk_received);
+        if let Some(round) = self.status.rounds.last_mut() {
+            round.sent_bytes += sent.saturating_sub(self.traffic_mark.0);
+            round.received_bytes += received.saturating_sub(self.traffic_mark.1);
+        }
+        self.traffic_mark = (sent, received);
+    }
+
+    fn report_progress(&mut self, training: Option<&Training>) -> Result<(), NodeError> {
+        self.book_traffic();
+        if let Some(training) = training {
+            let (step, loss) = training.progress();
+            self.status.step = step;
+            self.status.steps = training.steps;
+            self.status.loss = loss.or(self.status.loss);
+        }
+        self.write_status()
+    }
+
+    fn say(&mut self, doing: &str) -> Result<(), NodeError> {
+        if self.status.doing != doing {
+            doing.clone_into(&mut self.status.doing);
+            self.write_status()?;
+        }
+        Ok(())
+    }
+
+    fn write_status(&self) -> Result<(), NodeError> {
+        let path: &Path = &self.status_path;
+        self.status.write(path).map_err(|source| NodeError::Io { path: path.to_owned(), source })
+    }
+}

@@ -1,0 +1,40 @@
+//! Why a round cannot be executed.
+
+use talkoot_trainer::{
+    aggregate::AggregateError,
+    contribution::{EncodeError, FeedbackError, LayoutError},
+    inner::InnerError,
+};
+
+/// Why a round cannot be executed or aggregated here.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecutionError {
+    /// The manifest has no stage in this place.
+    #[error("the manifest has no stage {stage}")]
+    NoSuchStage {
+        /// Place of the stage.
+        stage: u32,
+    },
+    /// The state lacks a tensor that the stage trains.
+    #[error("the start state has no tensor `{name}`, which the stage trains")]
+    MissingTensor {
+        /// Name of the tensor.
+        name: String,
+    },
+    /// The inner steps failed.
+    #[error(transparent)]
+    Inner(#[from] InnerError),
+    /// The trainable tensors make no layout.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The error-feedback buffer is not one.
+    #[error("the error-feedback buffer cannot be read: {0}")]
+    Feedback(#[from] FeedbackError),
+    /// The pseudo-gradient cannot be encoded.
+    #[error("the pseudo-gradient cannot be encoded: {0}")]
+    Encode(#[from] EncodeError),
+    /// The outer step failed.
+    #[error("the outer step failed: {0}")]
+    Aggregate(#[from] AggregateError),
+}

@@ -1,0 +1,156 @@
+//! One member's round: inner steps, pseudo-gradient, error feedback, encoding.
+
+use std::ops::ControlFlow;
+
+use talkoot_protocol::{
+    assignment::Work,
+    digest::BlobRef,
+    event::Commit,
+    manifest::Manifest,
+    run::Round,
+};
+use talkoot_trainer::{
+    batch::BatchSource,
+    config::ModelConfig,
+    contribution::{self, ErrorFeedback, Origin},
+    inner::{InnerPlan, OptimizerSettings, run_inner_steps},
+    state::State,
+    trace::{StepRecord, trace_bytes},
+};
+
+use crate::{
+    ExecutionError,
+    layout::{codec_settings, layout_of, modules_of, values_of},
+};
+
+/// What is to be executed.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// The rules.
+    pub manifest: &'a Manifest,
+    /// The model.
+    pub config: &'a ModelConfig,
+    /// The round, as the ledger has it.
+    pub round: &'a Round,
+    /// The seat.
+    pub work: &'a Work,
+    /// How many of the seat's inner steps.
+    pub steps: u32,
+    /// All weights at the start.
+    pub start: &'a State,
+    /// Bytes of the error-feedback buffer; none when it starts from zero.
+    pub feedback_in: Option<&'a [u8]>,
+}
+
+/// What came out.
+#[derive(Debug)]
+pub struct Executed {
+    /// The encoded pseudo-gradient.
+    pub contribution: Vec<u8>,
+    /// Loss and gradient norm of every step.
+    pub trace: Vec<u8>,
+    /// The error-feedback buffer after the round.
+    pub feedback_out: Vec<u8>,
+    /// Loss and gradient norm of every step, decoded.
+    pub steps: Vec<StepRecord>,
+    /// Tokens in the packs.
+    pub tokens: u64,
+}
+
+impl Job<'_> {
+    fn plan(&self) -> Result<InnerPlan, ExecutionError> {
+        let stage_index = self.round.open.stage;
+        let (stage, _) =
+            self.manifest.stage(stage_index).ok_or(ExecutionError::NoSuchStage { stage: stage_index })?;
+        let optimizer = &stage.optimizer;
+        Ok(InnerPlan {
+            trainable: modules_of(stage),
+            optimizer: OptimizerSettings {
+                peak_learning_rate: optimizer.peak_learning_rate.as_f32(),
+                final_learning_rate: optimizer.final_learning_rate.as_f32(),
+                warmup_steps: u64::from(optimizer.warmup_steps),
+                total_steps: u64::from(stage.rounds) * u64::from(stage.inner_steps),
+                beta1: optimizer.beta1.as_f32(),
+                beta2: optimizer.beta2.as_f32(),
+                epsilon: optimizer.epsilon.as_f32(),
+                weight_decay: optimizer.weight_decay.as_f32(),
+                clip_norm: optimizer.clip_norm.as_f32(),
+            },
+            first_step: self.round.first_step,
+            steps: self.work.steps.iter().take(self.steps as usize).cloned().collect(),
+        })
+    }
+}
+
+/// Executes `job` with packs from `source`. `on_step` sees every step and may stop the work.
+///
+/// # Errors
+///
+/// [`ExecutionError`] when a pack cannot be read, the training diverged, or the inputs do not fit together.
+pub fn execute(
+    job: &Job<'_>,
+    source: &dyn BatchSource,
+    on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
+) -> Result<Executed, ExecutionError> {
+    let stage_index = job.round.open.stage;
+    let (stage, _) =
+        job.manifest.stage(stage_index).ok_or(ExecutionError::NoSuchStage { stage: stage_index })?;
+    let layout = layout_of(job.config, stage)?;
+    let mut feedback = match job.feedback_in {
+        Some(bytes) => ErrorFeedback::from_bytes(bytes, &layout)?,
+        None => ErrorFeedback::zero(&layout),
+    };
+    let outcome = run_inner_steps(job.config, job.start, &job.plan()?, source, on_step)?;
+    let missing = |name| ExecutionError::MissingTensor { name };
+    let before = values_of(job.start, &layout).map_err(missing)?;
+    let after = values_of(&outcome.end, &layout).map_err(missing)?;
+    let delta: Vec<Vec<f32>> = before
+        .iter()
+        .zip(&after)
+        .map(|(before, after)| before.iter().zip(*after).map(|(start, end)| start - end).collect())
+        .collect();
+    let delta: Vec<&[f32]> = delta.iter().map(Vec::as_slice).collect();
+    let tokens = outcome.steps.iter().map(|step| step.tokens).sum();
+    let origin = Origin {
+        round: job.round.open.round,
+        member: *job.work.member.as_bytes(),
+        steps: job.steps,
+        tokens,
+    };
+    let settings = codec_settings(&job.manifest.terms.contribution);
+    let contribution = contribution::encode(&settings, &layout, &origin, &delta, &mut feedback)?;
+    Ok(Executed {
+        contribution,
+        trace: trace_bytes(&outcome.steps),
+        feedback_out: feedback.to_bytes(),
+        steps: outcome.steps,
+        tokens,
+    })
+}
+
+/// A loss in nats as the ledger holds it; 0 for what is no number.
+pub(crate) fn micronats(loss: f32) -> u64 {
+    // Saturating: a negative or absent loss becomes 0, an absurd one the greatest integer.
+    (f64::from(loss) * 1e6).round() as u64
+}
+
+impl Executed {
+    /// The commit to this result.
+    pub fn commit(&self, job: &Job<'_>, feedback_in: Option<BlobRef>, train_ms: u64) -> Commit {
+        let loss = |step: Option<&StepRecord>| step.map_or(0, |step| micronats(step.loss));
+        Commit {
+            round: job.round.open.round,
+            start_state: job.round.open.start_state.digest,
+            work: job.work.digest(job.steps),
+            steps: job.steps,
+            contribution: BlobRef::of(&self.contribution),
+            trace: BlobRef::of(&self.trace),
+            feedback_in,
+            feedback_out: BlobRef::of(&self.feedback_out),
+            tokens: self.tokens,
+            loss_first_micronats: loss(self.steps.first()),
+            loss_last_micronats: loss(self.steps.last()),
+            train_ms,
+        }
+    }
+}

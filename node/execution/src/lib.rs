@@ -1,0 +1,24 @@
+//! A contribution as a pure function of public inputs.
+//!
+//! ```text
+//! start state, packs, manifest, error feedback ---execute---> contribution, trace, error feedback
+//! start state, sealed contributions, manifest ---aggregate--> next state
+//! ```
+//! The node computes it, the verifier and the auditor compute it again; all of them call this crate, so that a
+//! replay can only differ when the inputs did.
+
+mod aggregate;
+mod compare;
+mod config;
+mod error;
+mod execute;
+mod layout;
+mod packs;
+
+pub use aggregate::{Aggregated, Dropped, aggregate};
+pub use compare::compare;
+pub use config::{ConfigFileError, parse_config};
+pub use error::ExecutionError;
+pub use execute::{Executed, Job, execute};
+pub use layout::{codec_settings, layout_of, modules_of};
+pub use packs::{Packs, open_packs};

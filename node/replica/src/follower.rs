@@ -1,0 +1,249 @@
+//! Following the ledger: fetch what is new, check it against the signed head, keep it, fold it.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use talkoot_ledger::{Mirror, VerifierKey};
+use talkoot_network::{Network, NetworkEvent};
+use talkoot_protocol::{
+    entry::Statement,
+    event::Event,
+    identity::{Keypair, MemberId},
+    manifest::RunId,
+    message::{MAX_ENTRIES, Request, Response, head_topic},
+    run::RunState,
+};
+use tokio::sync::mpsc::Receiver;
+
+use crate::ReplicaError;
+
+/// How often the head is asked for when no gossip says that there is something new. Gossip is the fast path;
+/// this bounds the delay when it is lost.
+const POLL: Duration = Duration::from_millis(700);
+
+/// Pause before the same question is asked again of peers who did not answer.
+const RETRY: Duration = Duration::from_millis(300);
+
+/// A member's own copy of the ledger, the fold over it, and the way to the coordinator.
+#[derive(Debug)]
+pub struct Follower {
+    network: Network,
+    events: Receiver<NetworkEvent>,
+    key: Keypair,
+    mirror: Mirror,
+    mirror_dir: PathBuf,
+    state: RunState,
+}
+
+/// What became of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Submission {
+    /// It is in the log, under a signed checkpoint.
+    Accepted {
+        /// Its ledger index.
+        index: u64,
+    },
+    /// It breaks a rule, as the ledger stands.
+    Refused {
+        /// The rule.
+        reason: String,
+    },
+    /// The coordinator cannot be reached now.
+    Unreachable,
+}
+
+impl Follower {
+    /// Finds the run among the connected peers, or in `dir` when it was followed before, and reads the copy of
+    /// the ledger that is there. Waits until somebody answers.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplicaError`] when the copy is damaged or locked, or the manifest is another run's.
+    pub async fn start(
+        network: Network,
+        mut events: Receiver<NetworkEvent>,
+        key: Keypair,
+        run: RunId,
+        dir: &Path,
+    ) -> Result<Self, ReplicaError> {
+        let log_key_file = dir.join("log.vkey");
+        let (mirror, first) = match std::fs::read_to_string(&log_key_file) {
+            Ok(text) => {
+                let mirror = Mirror::open(dir, &parse_log_key(&text)?)?;
+                let first = if mirror.size() > 0 { Some(mirror.entry(0)?) } else { None };
+                (Some(mirror), first)
+            }
+            Err(_) => (None, None),
+        };
+        let first = match first {
+            Some(first) => first,
+            None => fetch_manifest(&network, &mut events, run).await,
+        };
+        let begin = |error| ReplicaError::BrokenRule { index: 0, mirror: dir.to_owned(), source: error };
+        let mut state = RunState::begin(&first).map_err(begin)?;
+        if state.run() != run {
+            return Err(ReplicaError::OtherRun { expected: run, got: state.run() });
+        }
+        let mirror = match mirror {
+            Some(mirror) => mirror,
+            None => Mirror::open(dir, &parse_log_key(&state.manifest().bindings.log_key)?)?,
+        };
+        for index in 1..mirror.size() {
+            let entry = mirror.entry(index)?;
+            state
+                .apply(&entry)
+                .map_err(|source| ReplicaError::BrokenRule { index, mirror: dir.to_owned(), source })?;
+        }
+        Ok(Self { network, events, key, mirror, mirror_dir: dir.to_owned(), state })
+    }
+
+    /// The run's state as far as it was followed.
+    pub const fn state(&self) -> &RunState {
+        &self.state
+    }
+
+    /// The network that it follows over.
+    pub const fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// This member.
+    pub fn id(&self) -> MemberId {
+        self.key.id()
+    }
+
+    /// The member's key.
+    pub const fn key(&self) -> &Keypair {
+        &self.key
+    }
+
+    /// The coordinator's id.
+    pub const fn coordinator(&self) -> MemberId {
+        self.state.manifest().bindings.operator
+    }
+
+    /// Fetches, checks, keeps and folds everything that the coordinator has beyond this copy. Returns how many
+    /// entries were new; 0 also when the coordinator cannot be reached.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplicaError::Mirror`] when the log was forked or rewritten, [`ReplicaError::BrokenRule`] when an entry
+    /// breaks a rule.
+    pub async fn sync(&mut self) -> Result<u64, ReplicaError> {
+        let mut new = 0u64;
+        loop {
+            let from = self.mirror.size();
+            let request = Request::Entries { from, max: MAX_ENTRIES };
+            let Some(Response::Entries { from: first, entries, note }) =
+                ask(&self.network, self.coordinator(), &request).await
+            else {
+                return Ok(new);
+            };
+            if entries.is_empty() || first != from {
+                return Ok(new);
+            }
+            let entries: Vec<Vec<u8>> = entries.into_iter().map(|entry| entry.to_vec()).collect();
+            self.mirror.extend(&entries, &note)?;
+            for (index, entry) in (from..).zip(&entries) {
+                let broken =
+                    |source| ReplicaError::BrokenRule { index, mirror: self.mirror_dir.clone(), source };
+                if index == 0 {
+                    // The copy was empty: what was folded at the start came without a signed head.
+                    let state = RunState::begin(entry).map_err(broken)?;
+                    if state.run() != self.state.run() {
+                        return Err(ReplicaError::OtherRun { expected: self.state.run(), got: state.run() });
+                    }
+                    self.state = state;
+                } else {
+                    self.state.apply(entry).map_err(broken)?;
+                }
+                new = new.saturating_add(1);
+            }
+        }
+    }
+
+    /// Waits until there may be something new: gossip of a head, or a moment has passed.
+    ///
+    /// Cancel-safe: an event that was taken is only a hint to look.
+    pub async fn wait(&mut self) {
+        let topic = head_topic(&self.state.run());
+        let pause = tokio::time::sleep(POLL);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => return,
+                event = self.events.recv() => match event {
+                    Some(NetworkEvent::Gossip { topic: heard, .. }) if heard == topic => return,
+                    Some(NetworkEvent::Request { reply, .. }) => {
+                        let reason = "this member does not serve the ledger".to_owned();
+                        reply.send(Response::NotServed { reason }.to_bytes());
+                    }
+                    Some(NetworkEvent::Connected(member)) if member == self.coordinator() => return,
+                    Some(_) => {}
+                    None => {
+                        (&mut pause).await;
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Signs `event` and hands it to the coordinator.
+    pub async fn submit(&self, event: &Event) -> Submission {
+        let statement = Statement::sign(self.state.run(), &self.key, event);
+        let request = Request::Submit { statement: statement.to_bytes().into() };
+        match ask(&self.network, self.coordinator(), &request).await {
+            Some(Response::Accepted { index }) => Submission::Accepted { index },
+            Some(Response::Refused { reason } | Response::NotServed { reason }) => Submission::Refused { reason },
+            Some(_) => Submission::Refused { reason: "the coordinator answered something else".to_owned() },
+            None => Submission::Unreachable,
+        }
+    }
+}
+
+fn parse_log_key(text: &str) -> Result<VerifierKey, ReplicaError> {
+    text.trim().parse().map_err(|error: talkoot_ledger::note::KeyError| ReplicaError::LogKey { reason: error.to_string() })
+}
+
+async fn ask(network: &Network, whom: MemberId, request: &Request) -> Option<Response> {
+    match network.request(whom, request.to_bytes()).await {
+        Ok(bytes) => match Response::from_bytes(&bytes) {
+            Ok(response) => Some(response),
+            Err(error) => {
+                tracing::warn!(peer = %whom.short(), %error, "answer refused");
+                None
+            }
+        },
+        Err(error) => {
+            tracing::debug!(peer = %whom.short(), %error, "no answer");
+            None
+        }
+    }
+}
+
+/// Asks everybody who is connected for entry 0 until one answers with the run's.
+async fn fetch_manifest(network: &Network, events: &mut Receiver<NetworkEvent>, run: RunId) -> Vec<u8> {
+    loop {
+        for peer in network.connected() {
+            let request = Request::Entries { from: 0, max: 1 };
+            if let Some(Response::Entries { entries, .. }) = ask(network, peer, &request).await
+                && let Some(first) = entries.into_iter().next()
+            {
+                let first = first.to_vec();
+                match RunState::begin(&first) {
+                    Ok(state) if state.run() == run => return first,
+                    Ok(state) => tracing::warn!(
+                        peer = %peer.short(), got = %state.run().short(), expected = %run.short(), "another run's manifest"
+                    ),
+                    Err(error) => tracing::warn!(peer = %peer.short(), %error, "manifest refused"),
+                }
+            }
+        }
+        // Whatever happens on the network is a reason to ask again; silence is one too.
+        let _ = tokio::time::timeout(RETRY, events.recv()).await;
+        tokio::time::sleep(RETRY / 3).await;
+    }
+}

@@ -1,0 +1,18 @@
+//! A member's replica of a run.
+//!
+//! ```text
+//! Follower   the member's own copy of the ledger, the fold over it, and the way to the coordinator
+//! Inputs     the model's config, the data sets' indexes, the shards that some work needs
+//! Weights    the state that the run has agreed on, moved on by every closed round
+//! ```
+//! Trainer and verifier are both built on it: what a verifier holds is what a trainer holds.
+
+mod error;
+mod follower;
+mod inputs;
+mod weights;
+
+pub use error::ReplicaError;
+pub use follower::{Follower, Submission};
+pub use inputs::Inputs;
+pub use weights::Weights;

@@ -1,0 +1,232 @@
+//! The bulk plane: blobs over QUIC, from several members at once, proved while they come in.
+//!
+//! ```text
+//! fetch(blob) --> pieces of 4 MiB --> one request per idle peer --> verify 16 KiB groups --> partial file --> store
+//!                                          |  hints first, then the table
+//! peers (watch: member -> address) --------'
+//! ```
+//!
+//! Its own UDP socket, the member's own key: TLS pins whom we dial, the hash proves what they send. Absent members are
+//! waited for, slow ones are doubled, liars are dropped for the life of the process.
+
+mod dial;
+mod error;
+mod fetch;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod wire;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{StreamExt, stream};
+use quinn::{Endpoint, TokioRuntime, VarInt};
+use talkoot_protocol::{
+    digest::{BlobRef, Digest},
+    identity::{Keypair, MemberId},
+};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+pub use self::error::{BulkError, FetchError};
+use self::{
+    dial::Dialler,
+    fetch::{Download, MAX_BLOB_BYTES, blocking},
+    serve::Server,
+    wire::{Request, Response},
+};
+use crate::store::BlobStore;
+
+/// How long a shutdown waits for its farewells to be heard.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Peers asked at once by [`Bulk::who_has`].
+const MAX_QUERIES: usize = 32;
+
+/// Fetches blobs from other members and serves them ours. Clones are the same plane; the last one stops it.
+#[derive(Debug, Clone)]
+pub struct Bulk(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    me: MemberId,
+    local: SocketAddr,
+    store: BlobStore,
+    peers: watch::Receiver<BTreeMap<MemberId, SocketAddr>>,
+    dialler: Dialler,
+    sent: Arc<AtomicU64>,
+    /// Members whose bytes were disproved.
+    dropped: Mutex<BTreeSet<MemberId>>,
+    /// One download per blob; the others wait for it.
+    downloads: Mutex<BTreeMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
+    stopped: CancellationToken,
+    _server: AbortOnDropHandle<()>,
+}
+
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // nothing that holds these locks can panic half-way through a change
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inner {
+    fn is_dropped(&self, peer: &MemberId) -> bool {
+        unpoisoned(&self.dropped).contains(peer)
+    }
+
+    fn drop_peer(&self, peer: MemberId) {
+        unpoisoned(&self.dropped).insert(peer);
+    }
+
+    /// The gate that all fetches of one blob go through one by one.
+    fn gate(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut downloads = unpoisoned(&self.downloads);
+        downloads.retain(|_, gate| gate.strong_count() > 0);
+        if let Some(gate) = downloads.get(&digest).and_then(Weak::upgrade) {
+            return gate;
+        }
+        let gate = Arc::default();
+        downloads.insert(digest, Arc::downgrade(&gate));
+        gate
+    }
+}
+
+impl Bulk {
+    /// Opens the socket at `listen` (port 0 takes any free one) and starts serving the store's visible blobs.
+    ///
+    /// `peers` says where members' bulk sockets are, and follows them when they move.
+    ///
+    /// # Errors
+    ///
+    /// [`BulkError::InUse`] when somebody has the port; other socket and certificate trouble.
+    #[expect(
+        clippy::unused_async,
+        reason = "starting may come to wait, and callers have to be in a runtime anyway"
+    )]
+    pub async fn start(
+        listen: SocketAddr,
+        key: &Keypair,
+        store: BlobStore,
+        peers: watch::Receiver<BTreeMap<MemberId, SocketAddr>>,
+    ) -> Result<Self, BulkError> {
+        let socket_error = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => BulkError::InUse { address: listen },
+            _ => BulkError::Socket { address: listen, source },
+        };
+        let socket = UdpSocket::bind(listen).map_err(socket_error)?;
+        let server = tls::server(key, wire::ALPN)?;
+        let endpoint = Endpoint::new(tls::endpoint(key)?, Some(server), socket, Arc::new(TokioRuntime))
+            .map_err(socket_error)?;
+        let local = endpoint.local_addr().map_err(socket_error)?;
+        let sent = Arc::new(AtomicU64::new(0));
+        let serving = Server::new(store.clone(), sent.clone()).run(endpoint.clone());
+        Ok(Self(Arc::new(Inner {
+            me: key.id(),
+            local,
+            store,
+            peers,
+            dialler: Dialler::new(endpoint, key.clone()),
+            sent,
+            dropped: Mutex::default(),
+            downloads: Mutex::default(),
+            stopped: CancellationToken::new(),
+            _server: AbortOnDropHandle::new(tokio::spawn(serving)),
+        })))
+    }
+
+    /// The socket's address, with its real port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.local
+    }
+
+    /// Brings a blob into the store; does nothing when it is there. Waits for as long as nobody has it.
+    ///
+    /// `hints` are members that should have it; they are asked first. Several calls for one blob share one download.
+    /// Cancel-safe: what was verified stays on the disk, and the next call goes on from there.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`]: what waiting would not mend.
+    pub async fn fetch(&self, blob: BlobRef, hints: &[MemberId]) -> Result<(), FetchError> {
+        let BlobRef { digest, bytes: expected } = blob;
+        if expected > MAX_BLOB_BYTES {
+            return Err(FetchError::TooLarge { blob, limit: MAX_BLOB_BYTES });
+        }
+        let here = || match self.0.store.size(&digest) {
+            Some(actual) if actual == expected => Some(Ok(())),
+            Some(actual) => Some(Err(FetchError::SizeMismatch { digest, expected, actual })),
+            None => None,
+        };
+        if let Some(done) = here() {
+            return done;
+        }
+        let empty = Digest::of(&[]);
+        if digest == empty && expected == 0 {
+            let store = self.0.store.clone();
+            blocking(move || store.put(&[])).await?;
+            return Ok(());
+        } else if digest == empty {
+            return Err(FetchError::SizeMismatch { digest, expected, actual: 0 });
+        }
+        let gate = self.0.gate(digest);
+        let _turn = tokio::select! {
+            turn = gate.lock() => turn,
+            () = self.0.stopped.cancelled() => return Err(FetchError::Stopped),
+        };
+        if let Some(done) = here() {
+            return done;
+        }
+        Box::pin(async { Download::open(&self.0, blob).await?.run(hints).await }).await
+    }
+
+    /// The members of the table that say they have a blob and would serve it, in order of their ids.
+    pub async fn who_has(&self, digest: &Digest) -> Vec<MemberId> {
+        let request = Request::Has { digest: *digest.as_bytes() };
+        let table = self.0.peers.borrow().clone();
+        let others = table.into_iter().filter(|(peer, _)| *peer != self.0.me && !self.0.is_dropped(peer));
+        let mut having: Vec<_> = stream::iter(others)
+            .map(|(peer, address)| {
+                let request = &request;
+                async move {
+                    match self.0.dialler.ask(peer, address, request, |_| 0).await {
+                        Ok((Response::Have { .. }, _)) => Some(peer),
+                        Ok(_) => None,
+                        Err(reason) => {
+                            tracing::debug!(%peer, %digest, reason, "a peer could not be asked");
+                            self.0.dialler.forget(peer);
+                            None
+                        }
+                    }
+                }
+            })
+            .buffer_unordered(MAX_QUERIES)
+            .filter_map(std::future::ready)
+            .collect()
+            .await;
+        having.sort_unstable();
+        having
+    }
+
+    /// Bytes sent and received since the start: answers with their hash trees, without QUIC's own overhead.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.0.sent.load(Ordering::Relaxed), self.0.dialler.received.load(Ordering::Relaxed))
+    }
+
+    /// Ends all transfers and tells the peers. Fetches under way return [`FetchError::Stopped`]; the port is free once the
+    /// last clone is gone.
+    pub async fn shutdown(&self) {
+        self.0.stopped.cancel();
+        let endpoint = &self.0.dialler.endpoint;
+        endpoint.close(VarInt::from_u32(0), b"leaving");
+        // a peer that does not hear it finds out by itself
+        let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;
+    }
+}

@@ -1,0 +1,114 @@
+//! Connections to peers: one each, kept, made anew when dead or when the peer has moved.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use quinn::{Connection, Endpoint, RecvStream, VarInt};
+use talkoot_protocol::identity::{Keypair, MemberId};
+use tokio::time::timeout;
+
+use super::{
+    serve::read_frame,
+    tls,
+    wire::{self, Request, Response},
+};
+
+/// How long a handshake may take: one second of lost first packets and a slow line.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long a peer may keep silent in the middle of an answer.
+const STALL: Duration = Duration::from_secs(15);
+/// Bytes read between two looks at the clock.
+const PART_BYTES: usize = 256 << 10;
+
+type Slot = Arc<tokio::sync::Mutex<Option<(SocketAddr, Connection)>>>;
+
+/// Asks peers.
+#[derive(Debug)]
+pub(super) struct Dialler {
+    pub(super) endpoint: Endpoint,
+    pub(super) key: Keypair,
+    pub(super) received: AtomicU64,
+    slots: Mutex<BTreeMap<MemberId, Slot>>,
+}
+
+impl Dialler {
+    pub(super) fn new(endpoint: Endpoint, key: Keypair) -> Self {
+        Self { endpoint, key, received: AtomicU64::new(0), slots: Mutex::default() }
+    }
+
+    /// A live connection to `peer` at `address`.
+    async fn connection(&self, peer: MemberId, address: SocketAddr) -> Result<Connection, String> {
+        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(peer).or_default().clone();
+        let mut slot = slot.lock().await;
+        match slot.take() {
+            Some((at, connection)) if at == address && connection.close_reason().is_none() => {
+                *slot = Some((at, connection.clone()));
+                return Ok(connection);
+            }
+            Some((_, stale)) => stale.close(VarInt::from_u32(0), b"moved"),
+            None => {}
+        }
+        let config = tls::client(&self.key, &peer, wire::ALPN).map_err(|error| error.to_string())?;
+        // the name is not looked at: the certificate is the peer's key
+        let connecting =
+            self.endpoint.connect_with(config, address, "talkoot").map_err(|error| error.to_string())?;
+        let connection = timeout(HANDSHAKE, connecting)
+            .await
+            .map_err(|_| "no answer to the handshake")?
+            .map_err(|error| error.to_string())?;
+        *slot = Some((address, connection.clone()));
+        Ok(connection)
+    }
+
+    /// Forgets a connection that did not answer.
+    pub(super) fn forget(&self, peer: MemberId) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+    }
+
+    /// Sends a request and reads the answer; `expected` says how many bytes follow it.
+    pub(super) async fn ask(
+        &self,
+        peer: MemberId,
+        address: SocketAddr,
+        request: &Request,
+        expected: impl Fn(Response) -> u64,
+    ) -> Result<(Response, Vec<u8>), String> {
+        let connection = self.connection(peer, address).await?;
+        let frame = wire::encode(request).map_err(|error| error.to_string())?;
+        let (mut send, mut recv) = timeout(STALL, connection.open_bi())
+            .await
+            .map_err(|_| "the peer opens no stream")?
+            .map_err(|error| error.to_string())?;
+        send.write_all(&frame).await.map_err(|error| error.to_string())?;
+        send.finish().map_err(|error| error.to_string())?;
+        let response = timeout(STALL, read_frame::<Response>(&mut recv))
+            .await
+            .map_err(|_| "the peer does not answer")??;
+        let slice = self.read(&mut recv, expected(response)).await?;
+        Ok((response, slice))
+    }
+
+    /// Reads exactly `length` bytes, which the caller has bounded; memory grows with what comes.
+    async fn read(&self, recv: &mut RecvStream, length: u64) -> Result<Vec<u8>, String> {
+        let length = usize::try_from(length).map_err(|error| error.to_string())?;
+        let mut slice = Vec::new();
+        while slice.len() < length {
+            let part = (length - slice.len()).min(PART_BYTES);
+            let at = slice.len();
+            slice.resize(at + part, 0);
+            timeout(STALL, recv.read_exact(&mut slice[at..]))
+                .await
+                .map_err(|_| "the peer stopped in the middle of a slice")?
+                .map_err(|error| error.to_string())?;
+            self.received.fetch_add(part as u64, Ordering::Relaxed);
+        }
+        Ok(slice)
+    }
+}

@@ -1,0 +1,131 @@
+//! The QUIC endpoint's settings: identity, protocol name, windows, limits.
+
+use std::{sync::Arc, time::Duration};
+
+use libp2p::identity;
+use quinn::{
+    ClientConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig,
+    TransportConfig, VarInt,
+    congestion::CubicConfig,
+    crypto::{
+        CryptoError, HmacKey,
+        rustls::{QuicClientConfig, QuicServerConfig},
+    },
+};
+use talkoot_protocol::identity::{Keypair, MemberId};
+
+use super::error::BulkError;
+
+/// A peer that says nothing for this long is gone.
+const IDLE: VarInt = VarInt::from_u32(15_000);
+/// So that a quiet peer is not taken for a gone one.
+const KEEP_ALIVE: Duration = Duration::from_secs(4);
+/// Receive windows in bytes: 100 Mbit/s over 800 ms, far beyond any home line.
+const WINDOW_BYTES: u32 = 10_000_000;
+/// Requests a peer may have open at once on one connection.
+const MAX_STREAMS: u32 = 32;
+
+fn identity_error(error: impl std::fmt::Display) -> BulkError {
+    BulkError::Identity { reason: error.to_string() }
+}
+
+/// Our key as libp2p's certificates want it.
+fn libp2p_key(key: &Keypair) -> Result<identity::Keypair, BulkError> {
+    identity::Keypair::ed25519_from_bytes(key.seed()).map_err(identity_error)
+}
+
+/// A member's libp2p name.
+fn peer_id(member: &MemberId) -> Result<libp2p::PeerId, BulkError> {
+    let key = identity::ed25519::PublicKey::try_from_bytes(member.as_bytes()).map_err(identity_error)?;
+    Ok(identity::PublicKey::from(key).to_peer_id())
+}
+
+fn transport() -> Arc<TransportConfig> {
+    let mut config = TransportConfig::default();
+    config
+        .congestion_controller_factory(Arc::new(CubicConfig::default()))
+        .stream_receive_window(WINDOW_BYTES.into())
+        .receive_window(WINDOW_BYTES.into())
+        .send_window(WINDOW_BYTES.into())
+        .max_idle_timeout(Some(IdleTimeout::from(IDLE)))
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_concurrent_bidi_streams(MAX_STREAMS.into())
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None);
+    Arc::new(config)
+}
+
+/// Settings for dialling `peer` and nobody else.
+pub(super) fn client(key: &Keypair, peer: &MemberId, alpn: &[u8]) -> Result<ClientConfig, BulkError> {
+    let mut tls =
+        libp2p_tls::make_client_config(&libp2p_key(key)?, Some(peer_id(peer)?)).map_err(identity_error)?;
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(identity_error)?));
+    config.transport_config(transport());
+    Ok(config)
+}
+
+/// Settings for being dialled by anybody who has an identity.
+pub(super) fn server(key: &Keypair, alpn: &[u8]) -> Result<ServerConfig, BulkError> {
+    let mut tls = libp2p_tls::make_server_config(&libp2p_key(key)?).map_err(identity_error)?;
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    let mut config =
+        ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).map_err(identity_error)?));
+    config.transport_config(transport());
+    Ok(config)
+}
+
+/// Signs stateless resets with a key that outlives the process: a member that was killed and comes back on the same port
+/// can tell its peers at their next packet that the old connections are dead, rather than let them wait for the idle time.
+struct ResetKey([u8; 32]);
+
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], signature_out: &mut [u8]) {
+        let signature = blake3::keyed_hash(&self.0, data);
+        let length = signature_out.len().min(blake3::OUT_LEN);
+        signature_out[..length].copy_from_slice(&signature.as_bytes()[..length]);
+    }
+
+    fn signature_len(&self) -> usize {
+        blake3::OUT_LEN
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        let signature = <[u8; blake3::OUT_LEN]>::try_from(signature).map_err(|_| CryptoError)?;
+        // compared in constant time
+        if blake3::keyed_hash(&self.0, data) == signature { Ok(()) } else { Err(CryptoError) }
+    }
+}
+
+/// Connection ids that nobody can guess: a hash of a number under a key of this process.
+struct Ids {
+    key: [u8; 32],
+    next: u64,
+}
+
+impl ConnectionIdGenerator for Ids {
+    fn generate_cid(&mut self) -> ConnectionId {
+        self.next = self.next.wrapping_add(1);
+        let id = blake3::keyed_hash(&self.key, &self.next.to_le_bytes());
+        ConnectionId::new(&id.as_bytes()[..self.cid_len()])
+    }
+
+    fn cid_len(&self) -> usize {
+        8
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Settings of the socket itself.
+pub(super) fn endpoint(key: &Keypair) -> Result<EndpointConfig, BulkError> {
+    let mut ids = [0; 32];
+    getrandom::fill(&mut ids).map_err(identity_error)?;
+    let reset = blake3::derive_key("talkoot bulk plane, stateless reset, version 1", &key.seed());
+    let mut config = EndpointConfig::new(Arc::new(ResetKey(reset)));
+    // quinn's own generator takes an unknown id for noise, and would not answer it with a reset
+    config.cid_generator(move || Box::new(Ids { key: ids, next: 0 }));
+    Ok(config)
+}

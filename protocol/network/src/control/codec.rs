@@ -1,0 +1,130 @@
+//! Requests and answers on the wire: a length of four bytes, big-endian, and so many bytes. What they mean is the callers' matter.
+
+use std::io;
+
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::{StreamProtocol, request_response::Codec};
+
+/// Longest request, in bytes. Requests are small signed messages; anything above 16 KiB should be a blob, the rest is room.
+pub const MAX_REQUEST_BYTES: usize = 256 * 1024;
+/// Longest answer, in bytes: 1 MiB for a page of ledger entries, and 1 KiB around it.
+pub const MAX_RESPONSE_BYTES: usize = 1024 * 1024 + 1024;
+/// Name of the protocol, with its version.
+pub(crate) const RPC_PROTOCOL: StreamProtocol = StreamProtocol::new("/talkoot/rpc/1");
+
+/// How much is allocated before the first byte has come, in bytes: a length is cheap to claim.
+const FIRST_ALLOCATION: usize = 16 * 1024;
+
+/// Codec of opaque bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct OpaqueCodec;
+
+async fn read_frame<T: AsyncRead + Unpin + Send>(io: &mut T, max_bytes: usize) -> io::Result<Vec<u8>> {
+    let mut prefix = [0; 4];
+    io.read_exact(&mut prefix).await?;
+    let claimed = u32::from_be_bytes(prefix);
+    let length = usize::try_from(claimed).unwrap_or(usize::MAX);
+    if length > max_bytes {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("a frame of {claimed} bytes is announced, at most {max_bytes} are taken"),
+        ));
+    }
+    let mut body = Vec::with_capacity(length.min(FIRST_ALLOCATION));
+    io.take(u64::from(claimed)).read_to_end(&mut body).await?;
+    if body.len() < length {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            format!("the stream ended after {} of {length} bytes", body.len()),
+        ));
+    }
+    Ok(body)
+}
+
+async fn write_frame<T: AsyncWrite + Unpin + Send>(io: &mut T, body: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(body.len())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a frame is shorter than 4 GiB"))?;
+    io.write_all(&length.to_be_bytes()).await?;
+    io.write_all(body).await?;
+    io.flush().await
+}
+
+impl Codec for OpaqueCodec {
+    type Protocol = StreamProtocol;
+    type Request = Vec<u8>;
+    type Response = Vec<u8>;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read_frame(io, MAX_REQUEST_BYTES).await
+    }
+
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read_frame(io, MAX_RESPONSE_BYTES).await
+    }
+
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, body: Vec<u8>) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write_frame(io, &body).await
+    }
+
+    async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, body: Vec<u8>) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write_frame(io, &body).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{executor::block_on, io::Cursor};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(bytes: &[u8], max_bytes: usize) -> io::Result<Vec<u8>> {
+        block_on(read_frame(&mut Cursor::new(bytes), max_bytes))
+    }
+
+    fn written(body: &[u8]) -> Vec<u8> {
+        let mut sink = Cursor::new(Vec::new());
+        block_on(write_frame(&mut sink, body)).unwrap();
+        sink.into_inner()
+    }
+
+    #[test]
+    fn a_frame_is_refused_by_its_length_alone() {
+        let error = read(&u32::MAX.to_be_bytes(), MAX_REQUEST_BYTES).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(error.to_string().contains("4294967295"), "{error}");
+        assert!(read(&written(&[7; 100]), 100).is_ok());
+        assert_eq!(read(&written(&[7; 101]), 100).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(body in prop::collection::vec(any::<u8>(), 0..70_000)) {
+            prop_assert_eq!(read(&written(&body), 70_000).unwrap(), body);
+        }
+
+        #[test]
+        fn a_cut_frame_is_an_early_end(body in prop::collection::vec(any::<u8>(), 1..300), cut in 0.0..1.0) {
+            let mut bytes = written(&body);
+            bytes.truncate((bytes.len() as f64 * cut) as usize);
+            prop_assert_eq!(read(&bytes, 300).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read(&bytes, 200);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Real sockets on loopback. Everything waits for events; nothing waits for time.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// A control plane and what it has told.
+struct Member {
+    control: Control,
+    events: mpsc::Receiver<NetworkEvent>,
+    bulk: watch::Receiver<BTreeMap<MemberId, SocketAddr>>,
+    id: MemberId,
+}
+
+impl Member {
+    async fn try_start(seed: u8, listen: SocketAddr, bootstrap: &[String]) -> Result<Self, NetworkError> {
+        let key = Keypair::from_seed([seed; 32]);
+        let (bulk_addresses, bulk) = watch::channel(BTreeMap::new());
+        let topics = ["news".to_owned()];
+        let config = ControlConfig {
+            listen,
+            bulk_port: 1000 + u16::from(seed),
+            bootstrap,
+            topics: &topics,
+            bulk_addresses,
+        };
+        let (control, events) = Control::start(config, &key).await?;
+        Ok(Self { control, events, bulk, id: key.id() })
+    }
+
+    async fn start(seed: u8, bootstrap: &[String]) -> Self {
+        Self::try_start(seed, "127.0.0.1:0".parse().unwrap(), bootstrap).await.unwrap()
+    }
+
+    async fn next(&mut self) -> NetworkEvent {
+        self.events.recv().await.expect("the driver runs")
+    }
+
+    /// Waits until all of `others` are connected.
+    async fn meets(&mut self, others: &[MemberId]) {
+        let all = |known: &BTreeSet<MemberId>| others.iter().all(|id| known.contains(id));
+        self.control.connected.wait_for(all).await.unwrap();
+    }
+
+    async fn hears(&mut self, wanted: fn(&NetworkEvent) -> Option<MemberId>, who: MemberId) {
+        while wanted(&self.next().await) != Some(who) {}
+    }
+
+    /// The UDP address it listens on.
+    fn socket(&self) -> SocketAddr {
+        let address = self.control.addresses().remove(0);
+        let port = address.split('/').nth(4).unwrap();
+        format!("127.0.0.1:{port}").parse().unwrap()
+    }
+
+    /// Answers every request with its bytes in reverse, until the driver stops.
+    fn echo(mut self) -> Control {
+        let control = self.control.clone();
+        tokio::spawn(async move {
+            while let Some(event) = self.events.recv().await {
+                if let NetworkEvent::Request { mut body, reply, .. } = event {
+                    body.reverse();
+                    reply.send(body);
+                }
+            }
+        });
+        control
+    }
+}
+
+fn came(event: &NetworkEvent) -> Option<MemberId> {
+    if let NetworkEvent::Connected(member) = event { Some(*member) } else { None }
+}
+
+fn went(event: &NetworkEvent) -> Option<MemberId> {
+    if let NetworkEvent::Disconnected(member) = event { Some(*member) } else { None }
+}
+
+/// Two members that know each other.
+async fn pair() -> (Member, Member) {
+    let mut one = Member::start(1, &[]).await;
+    let mut two = Member::start(2, &one.control.addresses()).await;
+    one.meets(&[two.id]).await;
+    two.meets(&[one.id]).await;
+    (one, two)
+}
+
+#[tokio::test]
+async fn a_request_is_answered_and_its_bytes_are_counted() {
+    let (one, two) = pair().await;
+    let id = one.id;
+    let before = two.control.bytes();
+    let _one = one.echo();
+    assert_eq!(two.control.request(id, vec![1, 2, 3]).await, Ok(vec![3, 2, 1]));
+    assert_eq!(two.control.request(id, Vec::new()).await, Ok(Vec::new()));
+    let long: Vec<_> = (0..MAX_REQUEST_BYTES).map(|index| index as u8).collect();
+    let back: Vec<_> = long.iter().rev().copied().collect();
+    assert_eq!(two.control.request(id, long).await, Ok(back));
+    let after = two.control.bytes();
+    assert!(after.0 - before.0 > MAX_REQUEST_BYTES as u64, "{before:?} {after:?}");
+    assert!(after.1 - before.1 > MAX_REQUEST_BYTES as u64, "{before:?} {after:?}");
+}
+
+#[tokio::test]
+async fn the_bulk_address_is_the_peers_ip_and_what_it_said() {
+    let (mut one, two) = pair().await;
+    let shown = one.bulk.wait_for(|shown| !shown.is_empty()).await.unwrap();
+    assert_eq!(shown[&two.id], "127.0.0.1:1002".parse().unwrap());
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_long_is_refused_here_and_there() {
+    let (mut one, two) = pair().await;
+    let bytes = MAX_REQUEST_BYTES + 1;
+    let expected = RequestError::TooLong { peer: one.id, bytes, max_bytes: MAX_REQUEST_BYTES };
+    assert_eq!(two.control.request(one.id, vec![0; bytes]).await, Err(expected));
+    let refused = two.control.request_unchecked(one.id, vec![0; bytes]).await.unwrap_err();
+    assert!(matches!(refused, RequestError::Refused { peer, .. } if peer == one.id), "{refused:?}");
+    // nothing of it came through: the next thing that is heard is the next request
+    let (control, id) = (two.control.clone(), one.id);
+    tokio::spawn(async move { control.request(id, vec![7]).await });
+    loop {
+        if let NetworkEvent::Request { body, .. } = one.next().await {
+            assert_eq!(body, [7]);
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_dropped_or_too_long_is_an_error_for_the_asker() {
+    let (mut one, two) = pair().await;
+    let id = one.id;
+    tokio::spawn(async move {
+        let mut first = true;
+        while let Some(event) = one.events.recv().await {
+            if let NetworkEvent::Request { reply, .. } = event {
+                if first {
+                    drop(reply);
+                } else {
+                    reply.send(vec![0; MAX_RESPONSE_BYTES + 1]);
+                }
+                first = false;
+            }
+        }
+    });
+    for _ in 0..2 {
+        let error = two.control.request(id, vec![1]).await.unwrap_err();
+        assert!(matches!(error, RequestError::Refused { peer, .. } if peer == id), "{error:?}");
+        assert!(error.is_retryable());
+    }
+}
+
+#[tokio::test]
+async fn somebody_unknown_is_not_connected() {
+    let one = Member::start(1, &[]).await;
+    let peer = Keypair::from_seed([9; 32]).id();
+    assert_eq!(one.control.request(peer, vec![1]).await, Err(RequestError::NotConnected { peer }));
+    // bytes that are no key at all
+    let peer = MemberId::from_bytes([2; 32]);
+    assert_eq!(one.control.request(peer, vec![1]).await, Err(RequestError::NotConnected { peer }));
+}
+
+#[tokio::test]
+async fn a_flood_of_requests_is_cut_down_to_the_pace() {
+    let (one, two) = pair().await;
+    let id = one.id;
+    let _one = one.echo();
+    let count = 2 * rate::REQUEST_PACE.burst as usize;
+    let flood = (0..count).map(|_| two.control.request(id, vec![1]));
+    let results = futures::future::join_all(flood).await;
+    assert!(results[0].is_ok());
+    assert!(results.iter().filter(|result| result.is_ok()).count() >= rate::REQUEST_PACE.burst as usize / 2);
+    assert!(results.iter().any(|result| matches!(result, Err(RequestError::Refused { .. }))));
+}
+
+#[tokio::test]
+async fn gossip_reaches_everybody_with_its_authors_name() {
+    let one = Member::start(1, &[]).await;
+    let address = one.control.addresses();
+    let (two, three) = (Member::start(2, &address).await, Member::start(3, &address).await);
+    let author = two.id;
+    let mut others = [one, three];
+    let heard = async {
+        for other in &mut others {
+            loop {
+                if let NetworkEvent::Gossip { topic, from, body } = other.next().await {
+                    assert_eq!((topic.as_str(), from, &body[..]), ("news", author, &b"hello"[..]));
+                    break;
+                }
+            }
+        }
+    };
+    // gossip promises nothing to those who are still subscribing: say it again until both have heard
+    let speak = async {
+        loop {
+            two.control.publish("news".to_owned(), b"hello".to_vec()).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = heard => {}
+        () = speak => {}
+    }
+}
+
+#[tokio::test]
+async fn five_that_bootstrap_from_one_all_find_each_other() {
+    let hub = Member::start(1, &[]).await;
+    let address = hub.control.addresses();
+    let mut members = vec![hub];
+    for seed in 2..=6 {
+        members.push(Member::start(seed, &address).await);
+    }
+    let ids: Vec<_> = members.iter().map(|member| member.id).collect();
+    for member in &mut members {
+        let others: Vec<_> = ids.iter().copied().filter(|id| *id != member.id).collect();
+        member.meets(&others).await;
+        member.bulk.wait_for(|shown| shown.len() == others.len()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_leaves_is_missed_at_once_and_found_again_when_it_is_back() {
+    let (one, mut two) = pair().await;
+    let (id, socket) = (one.id, one.socket());
+    two.hears(came, id).await;
+    one.control.shutdown().await;
+    two.hears(went, id).await;
+    assert!(two.control.connected().is_empty());
+    assert_eq!(one.control.request(two.id, vec![1]).await, Err(RequestError::ShutDown));
+    let one = Member::try_start(1, socket, &[]).await.unwrap();
+    two.hears(came, id).await;
+    let _one = one.echo();
+    assert_eq!(two.control.request(id, vec![1, 2]).await, Ok(vec![2, 1]));
+}
+
+#[tokio::test]
+async fn a_peer_that_died_without_a_word_is_replaced_by_its_successor() {
+    // a runtime of its own, thrown away whole, is the nearest thing to a killed process
+    let (sender, started) = oneshot::channel();
+    let (kill, killed) = oneshot::channel::<()>();
+    let doomed = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let one = Member::start(1, &[]).await;
+            let _ = sender.send((one.id, one.control.addresses(), one.socket()));
+            let _ = killed.await;
+            std::mem::forget(one); // a farewell would need the driver to see the handle go
+        });
+        runtime.shutdown_background();
+    });
+    let (id, addresses, socket) = started.await.unwrap();
+    let mut two = Member::start(2, &addresses).await;
+    two.hears(came, id).await;
+    let _ = kill.send(());
+    doomed.join().unwrap();
+    let then = std::time::Instant::now();
+    let one = Member::try_start(1, socket, &[]).await.unwrap();
+    two.hears(went, id).await;
+    two.hears(came, id).await;
+    println!("found again after {} ms", then.elapsed().as_millis());
+    let _one = one.echo();
+    assert_eq!(two.control.request(id, vec![1, 2]).await, Ok(vec![2, 1]));
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_the_remedy() {
+    let one = Member::start(1, &[]).await;
+    let error = Member::try_start(2, one.socket(), &[]).await.err().unwrap();
+    assert!(matches!(error, NetworkError::AddressInUse { address } if address == one.socket()), "{error:?}");
+    assert!(error.to_string().contains("choose another control port"), "{error}");
+}
+
+#[tokio::test]
+async fn a_bootstrap_address_that_is_none_is_named() {
+    let bad = ["example.org:4001".to_owned()];
+    let error = Member::try_start(1, "127.0.0.1:0".parse().unwrap(), &bad).await.err().unwrap();
+    assert!(matches!(&error, NetworkError::BadAddress { text, .. } if *text == bad[0]), "{error:?}");
+}
+
+#[tokio::test]
+async fn listening_everywhere_names_the_loopback_too() {
+    let one = Member::try_start(1, "0.0.0.0:0".parse().unwrap(), &[]).await.unwrap();
+    let addresses = one.control.addresses();
+    assert!(addresses.iter().any(|address| address.starts_with("/ip4/127.0.0.1/udp/")), "{addresses:?}");
+    assert!(addresses.iter().all(|address| address.contains("/quic-v1/p2p/12D3KooW")), "{addresses:?}");
+    let mut two = Member::start(2, &addresses).await;
+    two.meets(&[one.id]).await;
+}

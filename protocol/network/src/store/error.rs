@@ -1,0 +1,103 @@
+//! Why the blob store refuses or fails, with what to do about it.
+
+use std::{io, path::PathBuf};
+
+use talkoot_protocol::digest::Digest;
+
+/// Why an operation of the [`BlobStore`](super::BlobStore) did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A file operation failed.
+    #[error("{operation} {}: {source}", path.display())]
+    Io {
+        /// What was done, as in "writing".
+        operation: &'static str,
+        /// To which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The disk has no room left.
+    #[error(
+        "the disk is full, {operation} {} stopped; free some space or move the folder to a larger disk, then start again: \
+         nothing that was stored is lost",
+        path.display()
+    )]
+    DiskFull {
+        /// What was done.
+        operation: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process works in the folder.
+    #[error(
+        "the blob store {} is in use by another process; stop that process or give this one a folder of its own",
+        path.display()
+    )]
+    InUse {
+        /// The store's folder.
+        path: PathBuf,
+    },
+    /// The store does not have the blob.
+    #[error("blob {digest} is not in the store; fetch it first")]
+    NotFound {
+        /// Which blob.
+        digest: Digest,
+    },
+    /// The blob is longer than the reader is ready to take.
+    #[error("blob {digest} has {bytes} bytes, more than the {max_bytes} that the reader allows")]
+    TooLarge {
+        /// Which blob.
+        digest: Digest,
+        /// Length of its file in bytes.
+        bytes: u64,
+        /// The reader's limit in bytes.
+        max_bytes: u64,
+    },
+    /// The bytes on the disk are no longer those that were stored.
+    #[error(
+        "the file of blob {digest} no longer has its bytes; it was set aside as {} and the blob will be fetched again; \
+         check that disk if this comes back",
+        path.display()
+    )]
+    Damaged {
+        /// Which blob.
+        digest: Digest,
+        /// Where the damaged file is now.
+        path: PathBuf,
+    },
+    /// A file changed its length while it was being copied into the store.
+    #[error("{} changed while it was being stored; store it again once nobody writes to it", path.display())]
+    Changed {
+        /// The file outside the store.
+        path: PathBuf,
+    },
+}
+
+impl StoreError {
+    /// Sorts a full disk from all other trouble.
+    pub(super) fn io(operation: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { operation, path, source }
+            }
+            _ => Self::Io { operation, path, source },
+        }
+    }
+}
+
+/// Puts the operation and the path to a system error.
+pub(super) trait At<T> {
+    /// Says what was done to which path.
+    fn at(self, operation: &'static str, path: impl Into<PathBuf>) -> Result<T, StoreError>;
+}
+
+impl<T> At<T> for io::Result<T> {
+    fn at(self, operation: &'static str, path: impl Into<PathBuf>) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::io(operation, path, source))
+    }
+}

@@ -1,0 +1,187 @@
+//! What the program can be asked to do.
+
+mod audit;
+pub(crate) mod chat;
+mod coordinator;
+mod dataset;
+mod demo;
+mod node;
+pub(crate) mod run;
+mod verifier;
+
+use std::{net::SocketAddr, path::Path, process::ExitCode};
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use talkoot_protocol::link::JoinLink;
+use tokio_util::sync::CancellationToken;
+
+/// A community trains a vision-language model that no member could train alone, and anyone can check how every weight
+/// came to be.
+#[derive(Debug, Parser)]
+#[command(name = "talkoot", version, propagate_version = true)]
+pub(crate) struct Arguments {
+    /// Threads for training and replaying; all cores when left out. The results are the same with any number.
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The whole thing on this machine, in minutes: data, five processes, three stages, audit.
+    Demo(demo::Demo),
+    /// Makes data: draws a small set, builds a tokenizer, packs, inspects.
+    #[command(subcommand)]
+    Dataset(dataset::Dataset),
+    /// Makes a run, and exports its model.
+    #[command(subcommand)]
+    Run(run::Run),
+    /// Serves a run: opens and closes rounds, writes the ledger.
+    Coordinator(coordinator::Coordinator),
+    /// Takes part in a run with this machine.
+    Node(node::Node),
+    /// Checks what others contribute by executing it again.
+    Verifier(verifier::Verifier),
+    /// Checks a finished or running run from its files, as a stranger. Exit code 0 sound, 1 lie, 2 inconclusive.
+    Audit(audit::Audit),
+    /// Asks a model about a picture.
+    Chat(chat::Chat),
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        tracing_subscriber::fmt()
+            .with_env_filter(
+                tracing_subscriber::EnvFilter::try_from_default_env()
+                    .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(self.command.log_level())),
+            )
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .init();
+        if let Some(threads) = self.threads {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build_global()
+                .context("setting the number of threads")?;
+        }
+        match self.command {
+            Command::Demo(demo) => demo.run(self.threads),
+            Command::Dataset(dataset) => dataset.run(),
+            Command::Run(run) => run.run(),
+            Command::Coordinator(coordinator) => coordinator.run(),
+            Command::Node(node) => node.run(),
+            Command::Verifier(verifier) => verifier.run(),
+            Command::Audit(audit) => audit.run(),
+            Command::Chat(chat) => chat.run(),
+        }
+    }
+}
+
+impl Command {
+    /// Services tell what they do; commands that answer a question only tell of trouble.
+    const fn log_level(&self) -> &'static str {
+        match self {
+            Self::Coordinator(_) | Self::Node(_) | Self::Verifier(_) => "warn,talkoot=info",
+            _ => "warn",
+        }
+    }
+}
+
+/// Where a service listens.
+#[derive(Debug, Args)]
+pub(crate) struct Listen {
+    /// UDP address for finding each other and small messages; port 0 takes any.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:0")]
+    listen: SocketAddr,
+    /// UDP address for blobs; port 0 takes any.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:0")]
+    bulk_listen: SocketAddr,
+}
+
+/// An error and its causes in one line.
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        // Some errors tell their cause themselves.
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+/// Reads a join link, or the file that holds one when the text starts with `@`.
+fn read_link(text: &str) -> Result<JoinLink> {
+    let text = match text.strip_prefix('@') {
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading the join link in {path}"))?,
+        None => text.to_owned(),
+    };
+    Ok(text.parse()?)
+}
+
+/// Reads a file, naming it when that fails.
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// Runs a service until it ends or the first Ctrl-C or SIGTERM, upon which it leaves cleanly.
+fn serve<F, S>(service: S) -> Result<ExitCode>
+where
+    S: FnOnce(CancellationToken) -> F,
+    F: Future<Output = Result<()>>,
+{
+    // Two threads are plenty for the network; training has its own.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let cancel = CancellationToken::new();
+        let token = cancel.clone();
+        tokio::spawn(async move {
+            stop_signal().await;
+            tracing::info!("stopping");
+            token.cancel();
+        });
+        Box::pin(service(cancel)).await
+    })?;
+    // A training thread may still be in its last step; nothing of it is wanted.
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(unix)]
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}
+
+#[cfg(not(unix))]
+async fn stop_signal() {
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+/// Prints a line that was asked for.
+#[expect(clippy::print_stdout, reason = "this is what the command is for")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+/// Tells somebody who watches; what a program reads goes elsewhere.
+pub(crate) fn tell(line: &str) {
+    eprintln!("{line}");
+}

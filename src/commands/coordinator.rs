@@ -1,0 +1,35 @@
+//! `talkoot coordinator`
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{Listen, serve};
+
+/// Serves the run in a folder.
+#[derive(Debug, Args)]
+pub(crate) struct Coordinator {
+    /// The folder that `talkoot run init` made.
+    #[arg(long)]
+    dir: PathBuf,
+    #[command(flatten)]
+    listen: Listen,
+    /// Go on serving the ledger and the blobs when the run has ended.
+    #[arg(long)]
+    stay: bool,
+}
+
+impl Coordinator {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let options = talkoot_coordinator::Options {
+            control_listen: self.listen.listen,
+            bulk_listen: self.listen.bulk_listen,
+            stay: self.stay,
+        };
+        serve(|cancel| async move {
+            let coordinator = talkoot_coordinator::Coordinator::start(&self.dir, options).await?;
+            Ok(coordinator.run(cancel).await?)
+        })
+    }
+}

@@ -1,0 +1,45 @@
+//! `talkoot node`
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::Args;
+use talkoot_node::Cheat;
+
+use super::{Listen, read_link, serve};
+
+/// Takes part in a run.
+#[derive(Debug, Args)]
+pub(crate) struct Node {
+    /// The node's folder: its key, its copy of the ledger, its blobs. Made when it is not there.
+    #[arg(long)]
+    dir: PathBuf,
+    /// The join link, or @FILE with one.
+    #[arg(long, value_name = "LINK")]
+    join: String,
+    #[command(flatten)]
+    listen: Listen,
+    /// Rehearse a liar: random, stale, lazy or wrong-data. It will be found out and excluded.
+    #[arg(long, value_name = "LIE", hide = true)]
+    cheat: Option<Cheat>,
+}
+
+impl Node {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let options = talkoot_node::Options {
+            dir: self.dir,
+            link: read_link(&self.join)?,
+            control_listen: self.listen.listen,
+            bulk_listen: self.listen.bulk_listen,
+            cheat: self.cheat,
+        };
+        serve(|cancel| async move {
+            let node = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(()),
+                node = talkoot_node::Node::start(options) => node?,
+            };
+            Ok(node.run(cancel).await?)
+        })
+    }
+}

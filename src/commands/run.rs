@@ -1,0 +1,198 @@
+//! `talkoot run`
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Subcommand};
+use talkoot_coordinator::{Folder, NewRun};
+use talkoot_dataset::{PackIndex, Tokenizer};
+use talkoot_protocol::manifest::{DatasetBinding, Manifest, RunId, Terms};
+use talkoot_trainer::{config::ModelConfig, huggingface, presets, state::State};
+
+use super::{read_file, say};
+
+/// Makes a run, and exports its model.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Run {
+    /// Makes a run's folder: keys, blobs, and the ledger with the manifest as its first entry.
+    Init(Init),
+    /// Writes the last agreed state as a Hugging Face folder.
+    Export(Export),
+}
+
+/// Makes a run's folder.
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The folder to make.
+    #[arg(long)]
+    dir: PathBuf,
+    /// The terms, as TOML.
+    #[arg(long)]
+    terms: PathBuf,
+    /// The index of a stage's packed data, in the order of the stages; its shards lie beside it.
+    #[arg(long, required = true, value_name = "INDEX")]
+    dataset: Vec<PathBuf>,
+    /// The tokenizer.json that the data was packed with.
+    #[arg(long)]
+    tokenizer: PathBuf,
+    /// A Hugging Face folder to start from; without it a small model is made with fresh weights.
+    #[arg(long)]
+    model: Option<PathBuf>,
+}
+
+/// Exports the model of a run.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The run's folder, as its coordinator keeps it.
+    #[arg(long)]
+    dir: PathBuf,
+    /// The folder to write.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+impl Run {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        match self {
+            Self::Init(init) => {
+                let text = std::fs::read_to_string(&init.terms)
+                    .with_context(|| format!("reading {}", init.terms.display()))?;
+                let terms = Terms::from_toml(&text).with_context(|| init.terms.display().to_string())?;
+                let run = create(&NewFolder {
+                    dir: &init.dir,
+                    terms,
+                    datasets: &init.dataset,
+                    tokenizer: &init.tokenizer,
+                    model: init.model.as_deref(),
+                    operator_seed: None,
+                })?;
+                say(&format!("run {run}"));
+                say(&format!("serve it with: talkoot coordinator --dir {}", init.dir.display()));
+            }
+            Self::Export(export) => {
+                let manifest = export_model(&export.dir, &export.out)?;
+                say(&format!("{}: model of run {}", export.out.display(), manifest.id()));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What a run's folder is made from.
+pub(crate) struct NewFolder<'a> {
+    pub(crate) dir: &'a Path,
+    pub(crate) terms: Terms,
+    pub(crate) datasets: &'a [PathBuf],
+    pub(crate) tokenizer: &'a Path,
+    pub(crate) model: Option<&'a Path>,
+    pub(crate) operator_seed: Option<[u8; 32]>,
+}
+
+/// Makes a run's folder.
+pub(crate) fn create(new: &NewFolder<'_>) -> Result<RunId> {
+    let tokenizer_bytes = read_file(new.tokenizer)?;
+    let tokenizer = Tokenizer::from_bytes(&tokenizer_bytes)?;
+    ensure!(
+        new.datasets.len() == new.terms.stages.len(),
+        "the terms have {} stages, but {} data sets are given with --dataset",
+        new.terms.stages.len(),
+        new.datasets.len()
+    );
+    let mut bindings = Vec::new();
+    let mut files = Vec::new();
+    for (path, stage) in new.datasets.iter().zip(&new.terms.stages) {
+        let bytes = read_file(path)?;
+        let index = PackIndex::from_bytes(&bytes).with_context(|| path.display().to_string())?;
+        ensure!(
+            index.tokenizer.digest == tokenizer.blob().digest,
+            "{} was packed with another tokenizer than {}; pack it again",
+            path.display(),
+            new.tokenizer.display()
+        );
+        ensure!(
+            index.sequence_tokens <= stage.sequence_tokens,
+            "{} has packs of {} tokens, but stage {} allows {}; pack it again or raise sequence_tokens",
+            path.display(),
+            index.sequence_tokens,
+            stage.name,
+            stage.sequence_tokens
+        );
+        let folder = path.parent().unwrap_or(Path::new("."));
+        files.push(path.clone());
+        files.extend(index.shards.iter().map(|shard| folder.join(shard.blob.digest.to_string())));
+        bindings.push(DatasetBinding {
+            index: talkoot_protocol::digest::BlobRef::of(&bytes),
+            packs: index.totals.packs,
+        });
+    }
+    let (config, state) = match new.model {
+        Some(folder) => huggingface::read_folder(folder)?,
+        None => fresh_model(&tokenizer, new.terms.seed),
+    };
+    ensure!(
+        tokenizer.vocab_size() as usize <= config.text.vocab_size,
+        "the tokenizer has {} entries, but the model's vocab_size is {}",
+        tokenizer.vocab_size(),
+        config.text.vocab_size
+    );
+    ensure!(
+        config.image_token_id == tokenizer.special_ids().image_pad,
+        "the model's image_token_id is {}, but <|image_pad|> of the tokenizer is {}",
+        config.image_token_id,
+        tokenizer.special_ids().image_pad
+    );
+    let run = Folder::create(
+        new.dir,
+        NewRun {
+            terms: new.terms.clone(),
+            config: config_json(&config)?.as_bytes(),
+            tokenizer: &tokenizer_bytes,
+            initial_state: &state.to_safetensors(),
+            datasets: bindings,
+            files,
+            operator_seed: new.operator_seed,
+        },
+    )?;
+    Ok(run)
+}
+
+fn config_json(config: &ModelConfig) -> Result<String> {
+    Ok(serde_json::to_string_pretty(config)? + "\n")
+}
+
+fn fresh_model(tokenizer: &Tokenizer, seed: u64) -> (ModelConfig, State) {
+    let special = tokenizer.special_ids();
+    let mut config = presets::demo_model(tokenizer.vocab_size());
+    config.image_token_id = special.image_pad;
+    config.video_token_id = Some(special.video_pad);
+    config.vision_start_token_id = Some(special.vision_start);
+    config.vision_end_token_id = Some(special.vision_end);
+    let state = State::initial(&config, seed);
+    (config, state)
+}
+
+/// Writes the last agreed state of the run in `dir` as a Hugging Face folder; returns the run's manifest.
+pub(crate) fn export_model(dir: &Path, out: &Path) -> Result<Manifest> {
+    let (manifest, state) = last_state(dir)?;
+    let blob = |digest: &talkoot_protocol::digest::Digest| dir.join("store/blobs").join(digest.to_string());
+    let config = talkoot_execution::parse_config(&read_file(&blob(&manifest.bindings.config.digest))?)?;
+    let path = blob(&state.digest);
+    if !path.exists() {
+        bail!("the last state {} is not in {}; run the coordinator until it has fetched it", state.digest, dir.display());
+    }
+    let weights = State::from_safetensors(&read_file(&path)?, &config)?;
+    let tokenizer = read_file(&blob(&manifest.bindings.tokenizer.digest))?;
+    huggingface::write_folder(out, &config, &weights, &[("tokenizer.json", &tokenizer)])?;
+    Ok(manifest)
+}
+
+/// Manifest and last agreed state of the run in `dir`, from its ledger.
+fn last_state(dir: &Path) -> Result<(Manifest, talkoot_protocol::digest::BlobRef)> {
+    let mut watch = crate::demo::LedgerWatch::new(&dir.join("ledger"));
+    watch.read_new(|_, _| ())?;
+    let state = watch.state().with_context(|| format!("{} holds no run", dir.display()))?;
+    Ok((state.manifest().clone(), state.state()))
+}

@@ -1,0 +1,40 @@
+//! `talkoot verifier`
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{Listen, read_link, serve};
+
+/// Checks what others contribute.
+#[derive(Debug, Args)]
+pub(crate) struct Verifier {
+    /// The verifier's folder: its key, its copy of the ledger, its blobs. Made when it is not there.
+    #[arg(long)]
+    dir: PathBuf,
+    /// The join link, or @FILE with one.
+    #[arg(long, value_name = "LINK")]
+    join: String,
+    #[command(flatten)]
+    listen: Listen,
+}
+
+impl Verifier {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let options = talkoot_verifier::Options {
+            dir: self.dir,
+            link: read_link(&self.join)?,
+            control_listen: self.listen.listen,
+            bulk_listen: self.listen.bulk_listen,
+        };
+        serve(|cancel| async move {
+            let verifier = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(()),
+                verifier = talkoot_verifier::Verifier::start(options) => verifier?,
+            };
+            Ok(verifier.run(cancel).await?)
+        })
+    }
+}

@@ -1,0 +1,57 @@
+//! The demo's data: drawn, tokenised, packed.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use talkoot_dataset::{PackOptions, PreprocessOptions, SynthOptions, build_demo_tokenizer, pack_dataset};
+use talkoot_protocol::manifest::Terms;
+
+/// Entries of the demo's tokenizer.
+const VOCABULARY: usize = 512;
+
+/// Small shards, so that members have something to fetch from one another.
+const SHARD_BYTES: u64 = 256 << 10;
+
+/// The demo's data on disk.
+pub(super) struct Data {
+    pub(super) indexes: Vec<PathBuf>,
+    pub(super) tokenizer: PathBuf,
+    pub(super) pictures: PathBuf,
+    pub(super) heldout: PathBuf,
+    /// What was made, in a line.
+    pub(super) summary: String,
+}
+
+/// Draws and packs the data for `terms` below `dir`.
+pub(super) fn make(dir: &Path, terms: &Terms, options: &SynthOptions) -> Result<Data> {
+    let drawn = options.write(&dir.join("drawn"))?;
+    let tokenizer_bytes = build_demo_tokenizer(&drawn.texts, VOCABULARY)?;
+    let tokenizer = dir.join("tokenizer.json");
+    std::fs::write(&tokenizer, &tokenizer_bytes).with_context(|| format!("writing {}", tokenizer.display()))?;
+    let records = [&drawn.alignment, &drawn.midtraining, &drawn.instruct];
+    let mut indexes = Vec::new();
+    let (mut packs, mut shards, mut tokens) = (0, 0, 0);
+    for (records, stage) in records.into_iter().zip(&terms.stages) {
+        let out = dir.join(&stage.name);
+        let report = pack_dataset(&PackOptions {
+            name: stage.name.clone(),
+            records: vec![records.clone()],
+            pictures: drawn.folder.clone(),
+            tokenizer: tokenizer_bytes.clone(),
+            sequence_tokens: stage.sequence_tokens,
+            shard_bytes: SHARD_BYTES,
+            preprocess: PreprocessOptions::default(),
+            seed: options.seed,
+            out: out.clone(),
+        })?;
+        packs += report.totals.packs;
+        shards += report.shards.len();
+        tokens += report.totals.tokens;
+        indexes.push(out.join(format!("{}.index", stage.name)));
+    }
+    let summary = format!(
+        "{} pictures and {} held out; {packs} packs of {tokens} tokens in {shards} shards",
+        options.train_pictures, options.heldout_pictures
+    );
+    Ok(Data { indexes, tokenizer, pictures: drawn.folder, heldout: drawn.heldout, summary })
+}

@@ -1,0 +1,69 @@
+//! Executing somebody's contribution again.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use talkoot_execution::{ExecutionError, Job, Packs, compare, execute};
+use talkoot_protocol::{
+    assignment::Work,
+    digest::BlobRef,
+    event::{Commit, DivergentPart, Divergence, Finding},
+    manifest::Manifest,
+    run::Round,
+};
+use talkoot_trainer::{config::ModelConfig, contribution::EncodeError, inner::InnerError, state::State};
+
+/// Everything that a replay needs, owned, so that a thread can take it.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    pub(crate) manifest: Manifest,
+    pub(crate) config: ModelConfig,
+    pub(crate) round: Round,
+    pub(crate) work: Work,
+    pub(crate) start: State,
+    pub(crate) packs: Arc<Packs>,
+    pub(crate) commit: Commit,
+    /// The trace that was committed.
+    pub(crate) trace: Vec<u8>,
+    /// The error-feedback buffer that was committed as the one before the round.
+    pub(crate) feedback_in: Option<Vec<u8>>,
+}
+
+/// A finding of a blob that is not what was committed, before anything was executed.
+pub(crate) fn disproved(what: DivergentPart, commit: &Commit) -> Finding {
+    Finding::Fail(Divergence {
+        what,
+        // Nothing was computed, so that there is nothing else to show.
+        replayed: BlobRef { digest: commit.contribution.digest, bytes: 0 },
+        first_step: None,
+        claimed_micronats: None,
+        replayed_micronats: None,
+    })
+}
+
+impl Replay {
+    /// Executes and compares. An error is the verifier's own trouble, and nobody's fault.
+    pub(crate) fn run(&self) -> Result<Finding, ExecutionError> {
+        let job = Job {
+            manifest: &self.manifest,
+            config: &self.config,
+            round: &self.round,
+            work: &self.work,
+            steps: self.commit.steps,
+            start: &self.start,
+            feedback_in: self.feedback_in.as_deref(),
+        };
+        let executed = match execute(&job, self.packs.as_ref(), &mut |_, _| ControlFlow::Continue(())) {
+            Ok(executed) => executed,
+            Err(ExecutionError::Feedback(error)) => {
+                tracing::warn!(%error, "the committed error-feedback buffer is none");
+                return Ok(disproved(DivergentPart::Malformed, &self.commit));
+            }
+            // An honest member would have met the same, and committed to nothing.
+            Err(ExecutionError::Inner(InnerError::NotFinite { .. }) | ExecutionError::Encode(EncodeError::Absurd { .. })) => {
+                return Ok(disproved(DivergentPart::Impossible, &self.commit));
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(compare(&self.commit, &self.trace, &executed))
+    }
+}

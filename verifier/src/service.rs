@@ -1,0 +1,301 @@
+//! The verifier's process.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use talkoot_network::{BlobStore, FetchError, Network, NetworkConfig, NetworkError, StoreError, keyfile::{self, KeyFileError}};
+use talkoot_protocol::{
+    challenge::DrawKey,
+    digest::BlobRef,
+    event::{Challenge, DivergentPart, Event, Finding, Join, Leave, Obstacle, Outcome, Role, Verdict},
+    identity::MemberId,
+    link::JoinLink,
+    message::head_topic,
+    run::{CommitRecord, Member, Phase, Round},
+};
+use talkoot_replica::{Follower, Inputs, ReplicaError, Submission, Weights};
+use tokio_util::sync::CancellationToken;
+
+use crate::replay::{Replay, disproved};
+
+/// Share of the manifest's verification deadline after which a blob that a member does not hand out counts as
+/// withheld: the verdict has to reach the log before the deadline.
+const WITHHELD_AFTER: f64 = 0.5;
+
+/// How long a verifier that leaves waits for the coordinator to take its farewell.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// How a verifier takes part.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The verifier's folder: key, copy of the ledger, blobs.
+    pub dir: PathBuf,
+    /// The run, and where it is met.
+    pub link: JoinLink,
+    /// UDP address of the control plane.
+    pub control_listen: SocketAddr,
+    /// UDP address of the bulk plane.
+    pub bulk_listen: SocketAddr,
+}
+
+/// Why a verifier stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifierError {
+    /// The key file.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The blob store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The run cannot be followed.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    /// The run refuses this key.
+    #[error("the run does not take this verifier: {reason}")]
+    NotAdmitted {
+        /// Why.
+        reason: String,
+    },
+    /// The replay thread died.
+    #[error("the replay thread panicked; the log of this process says where")]
+    Panicked,
+}
+
+/// A running verifier.
+#[derive(Debug)]
+pub struct Verifier {
+    follower: Follower,
+    network: Network,
+    store: BlobStore,
+    inputs: Inputs,
+    weights: Weights,
+    draw_key: DrawKey,
+}
+
+/// What a verifier has to do next.
+enum Duty {
+    Join,
+    Draw,
+    Check(u64),
+    Report,
+    Wait,
+    Stop,
+}
+
+impl Verifier {
+    /// Opens the verifier's folder, starts its network and finds the run.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifierError`] when the folder is in use or damaged, an address is taken, or the run is another one.
+    pub async fn start(options: Options) -> Result<Self, VerifierError> {
+        let key = keyfile::load_or_create(&options.dir.join("keys/verifier.key"))?;
+        let store = BlobStore::open(&options.dir.join("store"))?;
+        let config = NetworkConfig {
+            control_listen: options.control_listen,
+            bulk_listen: options.bulk_listen,
+            bootstrap: options.link.addresses.clone(),
+            topics: vec![head_topic(&options.link.run)],
+        };
+        let (network, events) = talkoot_network::start(config, &key, store.clone()).await?;
+        let draw_key = DrawKey::of(&key);
+        let ledger = options.dir.join("ledger");
+        let follower = Follower::start(network.clone(), events, key, options.link.run, &ledger).await?;
+        let inputs = Inputs::load(network.clone(), store.clone(), follower.state().manifest()).await?;
+        Ok(Self {
+            weights: Weights::new(network.clone(), store.clone()),
+            follower,
+            network,
+            store,
+            inputs,
+            draw_key,
+        })
+    }
+
+    /// Verifies until the run ends or `cancel` is triggered, upon which it leaves.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifierError`] when the verifier cannot go on.
+    pub async fn run(mut self, cancel: CancellationToken) -> Result<(), VerifierError> {
+        let outcome = tokio::select! {
+            biased;
+            () = cancel.cancelled() => None,
+            outcome = self.verify() => Some(outcome),
+        };
+        if outcome.is_none() {
+            let state = self.follower.state();
+            let active = state.members().get(&self.follower.id()).is_some_and(Member::is_active);
+            if active && state.phase() != Phase::Ended {
+                let leave = Event::Leave(Leave { seen: state.size() });
+                let left = tokio::time::timeout(FAREWELL, self.follower.submit(&leave)).await;
+                tracing::info!(?left, "left the run");
+            }
+        }
+        self.network.shutdown().await;
+        outcome.unwrap_or(Ok(()))
+    }
+
+    fn duty(&self) -> Duty {
+        let state = self.follower.state();
+        let me = self.follower.id();
+        if state.phase() == Phase::Ended {
+            return Duty::Stop;
+        }
+        if !state.members().get(&me).is_some_and(Member::is_active) {
+            return Duty::Join;
+        }
+        let Some(round) = state.round() else { return Duty::Wait };
+        match state.phase() {
+            Phase::Sealed if !round.draws.contains_key(&me) => Duty::Draw,
+            Phase::Sealed | Phase::Closed if !round.open_checks(&me).is_empty() => {
+                Duty::Check(round.open_checks(&me)[0])
+            }
+            Phase::Closed if !round.outcomes.contains_key(&me) && !round.included().is_empty() => Duty::Report,
+            _ => Duty::Wait,
+        }
+    }
+
+    async fn verify(&mut self) -> Result<(), VerifierError> {
+        loop {
+            self.follower.sync().await?;
+            let done = match self.duty() {
+                Duty::Join => self.join().await?,
+                Duty::Draw => self.draw().await,
+                Duty::Check(commit) => self.check(commit).await?,
+                Duty::Report => self.report().await?,
+                Duty::Wait => false,
+                Duty::Stop => return Ok(()),
+            };
+            if !done {
+                self.follower.wait().await;
+            }
+        }
+    }
+
+    async fn join(&mut self) -> Result<bool, VerifierError> {
+        let draw_key = Some(self.draw_key.public());
+        let join = Join { role: Role::Verifier, seen: self.follower.state().size(), draw_key };
+        match self.follower.submit(&Event::Join(join)).await {
+            Submission::Accepted { .. } => Ok(true),
+            Submission::Refused { reason } => {
+                // The copy may only have been behind; refused again with nothing new is final.
+                if self.follower.sync().await? > 0 {
+                    return Ok(true);
+                }
+                Err(VerifierError::NotAdmitted { reason })
+            }
+            Submission::Unreachable => Ok(false),
+        }
+    }
+
+    async fn draw(&self) -> bool {
+        let Some(log) = self.follower.state().sealed_log() else { return false };
+        let challenge = Challenge { round: log.round, proof: self.draw_key.draw(&log) };
+        self.taken(&Event::Challenge(challenge)).await
+    }
+
+    async fn taken(&self, event: &Event) -> bool {
+        match self.follower.submit(event).await {
+            Submission::Accepted { index } => {
+                tracing::info!(index, kind = event.kind(), "entry");
+                true
+            }
+            Submission::Refused { reason } => {
+                tracing::warn!(kind = event.kind(), reason, "not taken");
+                false
+            }
+            Submission::Unreachable => false,
+        }
+    }
+
+    async fn check(&mut self, index: u64) -> Result<bool, VerifierError> {
+        let state = self.follower.state().clone();
+        let Some(round) = state.round() else { return Ok(false) };
+        let Some((member, record)) = round.commit_at(index) else { return Ok(false) };
+        tracing::info!(round = round.open.round, member = %member.short(), "replaying");
+        let finding = self.find(round, *member, record).await?;
+        tracing::info!(round = round.open.round, member = %member.short(), ?finding, "replayed");
+        let verdict = Verdict { round: round.open.round, commit: index, finding };
+        Ok(self.taken(&Event::Verdict(verdict)).await)
+    }
+
+    async fn find(
+        &mut self,
+        round: &Round,
+        member: MemberId,
+        record: &CommitRecord,
+    ) -> Result<Finding, VerifierError> {
+        let commit = &record.commit;
+        let manifest = self.follower.state().manifest().clone();
+        // What the member itself has to hand out: when it does not, that is its fault.
+        let patience = f64::from(manifest.terms.deadlines.verification_s) * WITHHELD_AFTER;
+        let mine = [Some(commit.contribution), Some(commit.trace), commit.feedback_in];
+        let holder = [member];
+        for blob in mine.into_iter().flatten() {
+            let fetch = self.network.fetch_from(blob, &holder);
+            match tokio::time::timeout(Duration::from_secs_f64(patience), fetch).await {
+                Ok(Ok(())) => {}
+                // Its own doing: the blob is not as long as it said.
+                Ok(Err(error @ (FetchError::SizeMismatch { .. } | FetchError::TooLarge { .. }))) => {
+                    tracing::warn!(member = %member.short(), %error, "a committed blob is refused");
+                    return Ok(disproved(DivergentPart::Malformed, commit));
+                }
+                // The verifier's own trouble: a full disk, say.
+                Ok(Err(error)) => return Err(ReplicaError::from(error).into()),
+                // Only somebody whom the coordinator reaches and this verifier reaches too can be said to withhold.
+                Err(_) if self.hears(&member) => return Ok(disproved(DivergentPart::Withheld, commit)),
+                Err(_) => return Ok(Finding::Inconclusive(Obstacle::InputsUnavailable)),
+            }
+        }
+        let Some(work) = round.work_of(&member) else {
+            return Ok(Finding::Inconclusive(Obstacle::InputsUnavailable));
+        };
+        // What everybody has: when it cannot be had, nobody is blamed.
+        let inputs = async {
+            let packs = self.inputs.packs(&manifest, round.open.stage, work).await?;
+            let start = self.weights.at(round.open.start_state, self.inputs.config()).await?.clone();
+            Ok::<_, ReplicaError>((packs, start))
+        };
+        let (packs, start) = match inputs.await {
+            Ok(inputs) => inputs,
+            Err(error) => {
+                tracing::warn!(%error, "a replay lacks its inputs");
+                return Ok(Finding::Inconclusive(Obstacle::InputsUnavailable));
+            }
+        };
+        let read = |blob: BlobRef| self.store.read(&blob.digest, blob.bytes);
+        let replay = Replay {
+            config: self.inputs.config().clone(),
+            round: round.clone(),
+            work: work.clone(),
+            start,
+            packs,
+            trace: read(commit.trace)?,
+            feedback_in: commit.feedback_in.map(read).transpose()?,
+            commit: commit.clone(),
+            manifest,
+        };
+        let found = tokio::task::spawn_blocking(move || replay.run()).await.map_err(|_| VerifierError::Panicked)?;
+        Ok(found.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a replay failed");
+            Finding::Inconclusive(Obstacle::InputsUnavailable)
+        }))
+    }
+
+    /// Whether this verifier is connected with the member and with the coordinator at this moment.
+    fn hears(&self, member: &MemberId) -> bool {
+        let connected = self.network.connected();
+        connected.contains(member) && connected.contains(&self.follower.coordinator())
+    }
+
+    async fn report(&mut self) -> Result<bool, VerifierError> {
+        let state = self.follower.state().clone();
+        let Some(round) = state.round() else { return Ok(false) };
+        let next = self.weights.advance(state.manifest(), self.inputs.config(), round).await?;
+        Ok(self.taken(&Event::Outcome(Outcome { round: round.open.round, state: next })).await)
+    }
+}
