@@ -162,7 +162,7 @@ impl Bulk {
         }
         let here = || match self.0.store.size(&digest) {
             Some(actual) if actual == expected => Some(Ok(())),
-            Some(actual) => Some(Err(FetchError::SizeMismatch { digest, expected, actual })),
+            Some(actual) => Some(Err(FetchError::SizeMismatch { digest, expected, actual, peer: None })),
             None => None,
         };
         if let Some(done) = here() {
@@ -174,7 +174,7 @@ impl Bulk {
             blocking(move || store.put(&[])).await?;
             return Ok(());
         } else if digest == empty {
-            return Err(FetchError::SizeMismatch { digest, expected, actual: 0 });
+            return Err(FetchError::SizeMismatch { digest, expected, actual: 0, peer: None });
         }
         let gate = self.0.gate(digest);
         let _turn = tokio::select! {
@@ -213,6 +213,11 @@ impl Bulk {
             .await;
         having.sort_unstable();
         having
+    }
+
+    /// Members whose bytes were disproved by their hash since the start; they are asked nothing more.
+    pub fn liars(&self) -> BTreeSet<MemberId> {
+        unpoisoned(&self.0.dropped).clone()
     }
 
     /// Bytes sent and received since the start: answers with their hash trees, without QUIC's own overhead.

@@ -154,6 +154,12 @@ impl Network {
         self.bulk.who_has(digest).await
     }
 
+    /// Members whose blob bytes were disproved by their hash since the start: proof of a lie, or of broken memory, as every
+    /// server verifies what it reads. They are asked for no more blobs.
+    pub fn liars(&self) -> BTreeSet<MemberId> {
+        self.bulk.liars()
+    }
+
     /// Bytes since the start.
     pub fn bytes(&self) -> Traffic {
         let (control_sent, control_received) = self.control.bytes();

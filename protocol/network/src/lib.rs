@@ -7,6 +7,27 @@
 //! store     blobs as plain files named by their BLAKE3 hash
 //! keyfile   the secret key on disk
 //! ```
+//!
+//! Two members on one machine, one fetching a blob from the other:
+//!
+//! ```
+//! use talkoot_network::{BlobStore, NetworkConfig, start};
+//! use talkoot_protocol::identity::Keypair;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! let giving = BlobStore::open(&dir.path().join("giving"))?;
+//! let taking = BlobStore::open(&dir.path().join("taking"))?;
+//! let blob = giving.put(b"a shard")?;
+//! let (giver, _events) = start(NetworkConfig::default(), &Keypair::from_seed([1; 32]), giving).await?;
+//! let config = NetworkConfig { bootstrap: giver.control_addresses(), ..NetworkConfig::default() };
+//! let (taker, _events) = start(config, &Keypair::from_seed([2; 32]), taking.clone()).await?;
+//! taker.fetch(blob).await?;
+//! assert_eq!(taking.read(&blob.digest, blob.bytes)?, b"a shard");
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod bulk;
 pub mod control;

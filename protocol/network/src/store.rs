@@ -54,8 +54,20 @@ struct Inner {
     layout: Layout,
     /// Held by whoever changes names in `blobs/` and `hidden/`, so that the order of the steps is nobody else's worry.
     index: Mutex<Index>,
-    /// Its lock goes with the last clone.
-    _lock: File,
+    /// Goes with the last clone.
+    _lock: Lock,
+}
+
+/// The lock on the folder, given back by name: a child process that is just being started holds a copy of the file for a
+/// moment, and closing ours would leave the lock with it.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // what cannot be unlocked is unlocked when the file closes
+        let _ = FileExt::unlock(&self.0);
+    }
 }
 
 impl Inner {
@@ -100,7 +112,7 @@ impl BlobStore {
         layout.sweep_temp()?;
         let truth = take_stock(&layout)?;
         let index = Mutex::new(Index::open(&layout.folder("index"), &truth));
-        Ok(Self(Arc::new(Inner { layout, index, _lock: lock })))
+        Ok(Self(Arc::new(Inner { layout, index, _lock: Lock(lock) })))
     }
 
     fn layout(&self) -> &Layout {

@@ -2,7 +2,10 @@
 
 use std::{io, net::SocketAddr};
 
-use talkoot_protocol::digest::{BlobRef, Digest};
+use talkoot_protocol::{
+    digest::{BlobRef, Digest},
+    identity::MemberId,
+};
 
 use crate::store::StoreError;
 
@@ -40,7 +43,8 @@ pub enum BulkError {
 pub enum FetchError {
     /// The reference gives a length that the blob with this hash does not have.
     #[error(
-        "blob {digest} has {actual} bytes, the reference says {expected}; whoever published the reference made a mistake"
+        "blob {digest} has {actual} bytes{}, the reference says {expected}; whoever published the reference made a mistake",
+        proof(peer.as_ref())
     )]
     SizeMismatch {
         /// Which blob.
@@ -49,6 +53,8 @@ pub enum FetchError {
         expected: u64,
         /// Length proved by the hash.
         actual: u64,
+        /// Who sent the proof; none when the blob is in our own store.
+        peer: Option<MemberId>,
     },
     /// The reference names a length that no blob may have.
     #[error("blob {blob} is over the limit of {limit} bytes for one blob")]
@@ -64,4 +70,9 @@ pub enum FetchError {
     /// [`Bulk::shutdown`](super::Bulk::shutdown) was called.
     #[error("the bulk plane has been shut down")]
     Stopped,
+}
+
+/// Who proved a length, for the message.
+fn proof(peer: Option<&MemberId>) -> String {
+    peer.map(|peer| format!(" (member {} has it and sent the proof)", peer.short())).unwrap_or_default()
 }

@@ -26,6 +26,8 @@ use crate::store::{Partial, StoreError, Written, missing, tree};
 const MAX_PEERS: usize = 8;
 /// When a peer that could not help is asked again: a round's blobs appear within fractions of a second of their announcement.
 const AGAIN: Duration = Duration::from_millis(250);
+/// The pause doubles so often while the peer still cannot help: after that, asking is no race any more.
+const MAX_DOUBLINGS: u32 = 2;
 /// A piece that has been asked for this long ago is asked of another peer as well.
 const SLOW: Duration = Duration::from_millis(500);
 /// Longest blob: 1 TiB, more than any checkpoint; it bounds the list of pieces.
@@ -67,7 +69,8 @@ pub(super) struct Download<'a> {
     running: FuturesUnordered<BoxFuture<'a, Answer>>,
     /// Who is being asked, where, and how to stop it.
     busy: BTreeMap<MemberId, (SocketAddr, CancellationToken)>,
-    not_before: BTreeMap<MemberId, Instant>,
+    /// Who could not help: how often in a row, and when it is asked again.
+    misses: BTreeMap<MemberId, (u32, Instant)>,
 }
 
 /// Cuts what is missing into pieces.
@@ -102,7 +105,7 @@ impl<'a> Download<'a> {
             pieces: cut(blob.bytes, &missing(blob.bytes, &have)),
             running: FuturesUnordered::new(),
             busy: BTreeMap::new(),
-            not_before: BTreeMap::new(),
+            misses: BTreeMap::new(),
         })
     }
 
@@ -127,7 +130,7 @@ impl<'a> Download<'a> {
                 Some(answer) = self.running.next() => self.take(answer)?,
                 changed = table.changed(), if table_lives => match changed {
                     // somebody came, or came back: whoever failed may deserve another try
-                    Ok(()) => self.not_before.clear(),
+                    Ok(()) => self.misses.clear(),
                     Err(_) => table_lives = false,
                 },
                 () = sleep_until(Instant::now() + AGAIN) => {}
@@ -147,7 +150,7 @@ impl<'a> Download<'a> {
         let others = peers.keys().filter(|peer| !hints.contains(peer));
         for peer in hints.iter().chain(others) {
             let Some(address) = peers.get(peer) else { continue };
-            let waits = self.not_before.get(peer).is_some_and(|at| *at > now);
+            let waits = self.misses.get(peer).is_some_and(|(_, again)| *again > now);
             if *peer == self.bulk.me || waits || self.busy.contains_key(peer) || self.bulk.is_dropped(peer) {
                 continue;
             }
@@ -175,6 +178,12 @@ impl<'a> Download<'a> {
         }
     }
 
+    /// A peer could not help: it is left in peace for a while.
+    fn missed(&mut self, peer: MemberId) {
+        let times = self.misses.get(&peer).map_or(0, |(times, _)| times + 1).min(MAX_DOUBLINGS);
+        self.misses.insert(peer, (times, Instant::now() + AGAIN * (1 << times)));
+    }
+
     /// Takes note of what a peer answered.
     fn take(&mut self, (peer, number, outcome): Answer) -> Result<(), FetchError> {
         self.busy.remove(&peer);
@@ -184,14 +193,13 @@ impl<'a> Download<'a> {
         let digest = self.blob.digest;
         match outcome {
             Outcome::Done => {
+                self.misses.remove(&peer);
                 self.pieces.remove(&number);
             }
-            Outcome::NotNow => {
-                self.not_before.insert(peer, Instant::now() + AGAIN);
-            }
+            Outcome::NotNow => self.missed(peer),
             Outcome::Failed(reason) => {
                 tracing::debug!(%peer, %digest, reason, "a peer could not be asked; it is tried again");
-                self.not_before.insert(peer, Instant::now() + AGAIN);
+                self.missed(peer);
             }
             Outcome::Lied(offset) => {
                 tracing::warn!(%peer, %digest, offset, "a peer sent bytes that the hash disproves; it is asked nothing more");
@@ -205,7 +213,12 @@ impl<'a> Download<'a> {
                 }
             }
             Outcome::OtherSize(actual) => {
-                return Err(FetchError::SizeMismatch { digest, expected: self.blob.bytes, actual });
+                return Err(FetchError::SizeMismatch {
+                    digest,
+                    expected: self.blob.bytes,
+                    actual,
+                    peer: Some(peer),
+                });
             }
             Outcome::Broken(error) => return Err(error.into()),
         }

@@ -1,13 +1,15 @@
 //! The serving side: accepts connections, answers one request per stream, within limits.
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use libp2p::PeerId;
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
 use talkoot_protocol::digest::BlobRef;
 use tokio::{
@@ -16,11 +18,16 @@ use tokio::{
     time::timeout,
 };
 
-use super::wire::{self, Request, Response};
+use super::{
+    tls,
+    wire::{self, Request, Response},
+};
 use crate::store::{BlobStore, StoreError, tree};
 
 /// Connections served at once; each costs a few kilobytes while it is quiet.
 const MAX_CONNECTIONS: usize = 256;
+/// Connections of one peer: one, and those of its former lives that have not timed out yet.
+pub(super) const MAX_CONNECTIONS_PER_PEER: usize = 8;
 /// Slices served at once by this process; each holds one encoded piece, so about 70 MB in all.
 const MAX_SLICES: usize = 16;
 /// Slices served at once to one peer, so that one cannot crowd out the others.
@@ -38,11 +45,20 @@ pub(super) struct Server {
     pub(super) store: BlobStore,
     pub(super) sent: Arc<AtomicU64>,
     turns: Arc<Semaphore>,
+    /// What each connected peer may use; gone with its last connection.
+    shares: Arc<Mutex<BTreeMap<PeerId, Weak<Share>>>>,
+}
+
+/// One peer's part of what there is, over all its connections.
+#[derive(Debug)]
+struct Share {
+    connections: Semaphore,
+    turns: Semaphore,
 }
 
 impl Server {
     pub(super) fn new(store: BlobStore, sent: Arc<AtomicU64>) -> Self {
-        Self { store, sent, turns: Arc::new(Semaphore::new(MAX_SLICES)) }
+        Self { store, sent, turns: Arc::new(Semaphore::new(MAX_SLICES)), shares: Arc::default() }
     }
 
     /// Accepts until the endpoint is closed.
@@ -62,6 +78,22 @@ impl Server {
         }
     }
 
+    /// The share of the peer at the other end; none if it has no identity, which TLS does not let happen.
+    fn share(&self, connection: &Connection) -> Option<Arc<Share>> {
+        let peer = tls::identity_of(connection)?;
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.retain(|_, share| share.strong_count() > 0);
+        if let Some(share) = shares.get(&peer).and_then(Weak::upgrade) {
+            return Some(share);
+        }
+        let share = Arc::new(Share {
+            connections: Semaphore::new(MAX_CONNECTIONS_PER_PEER),
+            turns: Semaphore::new(MAX_SLICES_PER_PEER),
+        });
+        shares.insert(peer, Arc::downgrade(&share));
+        Some(share)
+    }
+
     async fn connection(self, incoming: Incoming) {
         let remote = incoming.remote_address();
         let connection = match timeout(STALL, async { incoming.accept()?.await }).await {
@@ -72,13 +104,17 @@ impl Server {
             }
             Err(_) => return,
         };
-        let turns = Arc::new(Semaphore::new(MAX_SLICES_PER_PEER));
+        let Some(share) = self.share(&connection) else { return };
+        let Ok(_place) = share.connections.try_acquire() else {
+            tracing::debug!(%remote, "a bulk connection is refused: its peer has too many");
+            return connection.close(VarInt::from_u32(2), b"too many connections");
+        };
         let mut streams = JoinSet::new();
         loop {
             tokio::select! {
                 stream = connection.accept_bi() => match stream {
                     Ok((send, recv)) => {
-                        streams.spawn(self.clone().stream(connection.clone(), turns.clone(), send, recv));
+                        streams.spawn(self.clone().stream(connection.clone(), share.clone(), send, recv));
                     }
                     Err(_) => break,
                 },
@@ -90,11 +126,11 @@ impl Server {
     async fn stream(
         self,
         connection: Connection,
-        turns: Arc<Semaphore>,
+        share: Arc<Share>,
         mut send: SendStream,
         mut recv: RecvStream,
     ) {
-        if let Err(reason) = self.answer(&turns, &mut send, &mut recv).await {
+        if let Err(reason) = self.answer(&share.turns, &mut send, &mut recv).await {
             tracing::debug!(remote = %connection.remote_address(), reason, "a bulk request was not served");
             // an answer that is not finished must not look like one that is
             let _ = send.reset(VarInt::from_u32(1));

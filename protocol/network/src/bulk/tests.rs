@@ -143,6 +143,40 @@ async fn another_protocol_is_refused() {
 }
 
 #[tokio::test]
+async fn one_identity_takes_only_its_share_of_connections() {
+    let table = table();
+    let (a, b, c) = (member(1, &table).await, member(2, &table).await, member(3, &table).await);
+    let dial = async |from: &Peer, seed: u8| {
+        let config = tls::client(&Keypair::from_seed([seed; 32]), &a.id, wire::ALPN).unwrap();
+        let endpoint = &from.bulk.0.dialler.endpoint;
+        endpoint.connect_with(config, a.bulk.local_addr(), "talkoot").unwrap().await.unwrap()
+    };
+    let mut kept = Vec::new();
+    for _ in 0..serve::MAX_CONNECTIONS_PER_PEER {
+        kept.push(dial(&b, 2).await);
+    }
+    // all of them have their place before the next one comes
+    for connection in &kept {
+        assert_eq!(has_nothing(connection).await, Ok(Response::NotFound));
+    }
+    let reason = dial(&b, 2).await.closed().await;
+    let quinn::ConnectionError::ApplicationClosed(close) = &reason else { panic!("{reason:?}") };
+    assert_eq!(&close.reason[..], b"too many connections");
+    // the others are not concerned, and neither is anybody else
+    kept.push(dial(&c, 3).await);
+    for connection in &kept {
+        assert_eq!(has_nothing(connection).await, Ok(Response::NotFound));
+    }
+}
+
+/// Asks for a blob that nobody has.
+async fn has_nothing(connection: &quinn::Connection) -> Result<Response, String> {
+    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    send.write_all(&wire::encode(&Request::Has { digest: [0; 32] }).unwrap()).await.unwrap();
+    serve::read_frame(&mut recv).await
+}
+
+#[tokio::test]
 async fn a_liar_is_dropped_and_an_honest_peer_completes() {
     let table = table();
     let (honest, b) = (member(1, &table).await, listed(2, &table).await);
@@ -167,6 +201,7 @@ async fn a_liar_is_dropped_and_an_honest_peer_completes() {
     fetching.await.unwrap();
     assert_eq!(b.store.read(&blob.digest, blob.bytes).unwrap(), bytes);
     assert_eq!(asked.load(Ordering::SeqCst), 1, "one lie is enough");
+    assert_eq!(b.bulk.liars(), BTreeSet::from([id]));
     // what came before the lie was kept
     assert!(honest.bulk.bytes().0 < 8_000_000, "{}", honest.bulk.bytes().0);
 }
@@ -217,7 +252,7 @@ async fn a_wrong_length_is_proved_and_refused() {
         let wrong = BlobRef { bytes: blob.bytes + 1, ..blob };
         let error = b.bulk.fetch(wrong, &[a.id]).await.unwrap_err();
         assert!(
-            matches!(error, FetchError::SizeMismatch { actual, .. } if actual == blob.bytes),
+            matches!(error, FetchError::SizeMismatch { actual, peer: Some(peer), .. } if actual == blob.bytes && peer == a.id),
             "{length}: {error}"
         );
         assert!(!b.bulk.0.is_dropped(&a.id), "the peer told the truth");

@@ -1,10 +1,13 @@
 //! The QUIC endpoint's settings: identity, protocol name, windows, limits.
 
+mod client;
+
 use std::{sync::Arc, time::Duration};
 
-use libp2p::identity;
+use libp2p::{PeerId, identity};
+use libp2p_tls::certificate;
 use quinn::{
-    ClientConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig,
+    ClientConfig, Connection, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig,
     TransportConfig, VarInt,
     congestion::CubicConfig,
     crypto::{
@@ -12,9 +15,11 @@ use quinn::{
         rustls::{QuicClientConfig, QuicServerConfig},
     },
 };
+use rustls::pki_types::CertificateDer;
 use talkoot_protocol::identity::{Keypair, MemberId};
 
 use super::error::BulkError;
+use crate::control::peer::{p2p_keypair, peer_of};
 
 /// A peer that says nothing for this long is gone.
 const IDLE: VarInt = VarInt::from_u32(15_000);
@@ -31,13 +36,7 @@ fn identity_error(error: impl std::fmt::Display) -> BulkError {
 
 /// Our key as libp2p's certificates want it.
 fn libp2p_key(key: &Keypair) -> Result<identity::Keypair, BulkError> {
-    identity::Keypair::ed25519_from_bytes(key.seed()).map_err(identity_error)
-}
-
-/// A member's libp2p name.
-fn peer_id(member: &MemberId) -> Result<libp2p::PeerId, BulkError> {
-    let key = identity::ed25519::PublicKey::try_from_bytes(member.as_bytes()).map_err(identity_error)?;
-    Ok(identity::PublicKey::from(key).to_peer_id())
+    p2p_keypair(key).ok_or_else(|| identity_error("libp2p does not take the ed25519 key"))
 }
 
 fn transport() -> Arc<TransportConfig> {
@@ -57,8 +56,8 @@ fn transport() -> Arc<TransportConfig> {
 
 /// Settings for dialling `peer` and nobody else.
 pub(super) fn client(key: &Keypair, peer: &MemberId, alpn: &[u8]) -> Result<ClientConfig, BulkError> {
-    let mut tls =
-        libp2p_tls::make_client_config(&libp2p_key(key)?, Some(peer_id(peer)?)).map_err(identity_error)?;
+    let peer = peer_of(peer).ok_or_else(|| identity_error(format!("member {peer} is not an ed25519 key")))?;
+    let mut tls = client::config(&libp2p_key(key)?, peer)?;
     tls.alpn_protocols = vec![alpn.to_vec()];
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(identity_error)?));
     config.transport_config(transport());
@@ -73,6 +72,12 @@ pub(super) fn server(key: &Keypair, alpn: &[u8]) -> Result<ServerConfig, BulkErr
         ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).map_err(identity_error)?));
     config.transport_config(transport());
     Ok(config)
+}
+
+/// Who is at the other end, proved by TLS.
+pub(super) fn identity_of(connection: &Connection) -> Option<PeerId> {
+    let certificates = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    Some(certificate::parse(certificates.first()?).ok()?.peer_id())
 }
 
 /// Signs stateless resets with a key that outlives the process: a member that was killed and comes back on the same port

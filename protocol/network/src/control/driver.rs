@@ -308,9 +308,6 @@ impl Driver {
             SwarmEvent::ConnectionClosed { peer_id: peer, connection_id, num_established, cause, .. } => {
                 tracing::debug!(%peer, ?cause, left = num_established, "a connection closed");
                 self.spares.retain(|(_, spare)| *spare != connection_id);
-                if num_established == 0 {
-                    self.buckets.remove(&peer);
-                }
                 if let Some(member) = self.roster.closed(&peer, connection_id) {
                     self.outbox.disconnected(member);
                 }

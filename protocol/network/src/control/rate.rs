@@ -47,6 +47,13 @@ impl Bucket {
         Self { pace, tokens: f64::from(pace.burst), drops: 0, last: now }
     }
 
+    /// Whether it would behave like a new one.
+    pub(crate) fn is_rested(&self, now: Instant) -> bool {
+        let elapsed = now.saturating_duration_since(self.last).as_secs_f64();
+        elapsed >= 1.0
+            && self.tokens + elapsed * f64::from(self.pace.per_second) >= f64::from(self.pace.burst)
+    }
+
     /// Judges one message that came at `now`.
     pub(crate) fn take(&mut self, now: Instant) -> Verdict {
         let elapsed = now.saturating_duration_since(self.last);
@@ -80,6 +87,8 @@ mod tests {
         let verdicts: Vec<_> = (0..=DROPS_BEFORE_CLOSE).map(|_| bucket.take(later)).collect();
         assert_eq!(verdicts.last(), Some(&Verdict::Close));
         // after a rest the peer is as good as new
+        assert!(!bucket.is_rested(later + Duration::from_secs(1)));
+        assert!(bucket.is_rested(later + Duration::from_secs(2)));
         assert_eq!(bucket.take(later + Duration::from_secs(2)), Verdict::Take);
     }
 }

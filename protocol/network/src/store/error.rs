@@ -20,15 +20,17 @@ pub enum StoreError {
     },
     /// The disk has no room left.
     #[error(
-        "the disk is full, {operation} {} stopped; free some space or move the folder to a larger disk, then start again: \
+        "the disk is full, {operation} {} stopped{}; free some space or move the folder to a larger disk, then start again: \
          nothing that was stored is lost",
-        path.display()
+        path.display(), left(*free_bytes)
     )]
     DiskFull {
         /// What was done.
         operation: &'static str,
         /// To which file.
         path: PathBuf,
+        /// Bytes that are free there for this user, where the system says so.
+        free_bytes: Option<u64>,
         /// What the system said.
         source: io::Error,
     },
@@ -83,11 +85,17 @@ impl StoreError {
         let path = path.into();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::DiskFull { operation, path, source }
+                let free_bytes = path.ancestors().find_map(|folder| fs4::available_space(folder).ok());
+                Self::DiskFull { operation, path, free_bytes, source }
             }
             _ => Self::Io { operation, path, source },
         }
     }
+}
+
+/// How much is free, for the message.
+fn left(free_bytes: Option<u64>) -> String {
+    free_bytes.map(|bytes| format!(" ({} MiB are free there)", bytes >> 20)).unwrap_or_default()
 }
 
 /// Puts the operation and the path to a system error.

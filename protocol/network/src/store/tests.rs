@@ -113,6 +113,16 @@ fn a_second_opening_is_refused() {
     BlobStore::open(dir.path()).unwrap();
 }
 
+#[test]
+fn a_closed_store_can_be_opened_although_a_copy_of_its_lock_file_lives_on() {
+    // as in a child process between its birth and its first instruction
+    let dir = tempfile::tempdir().unwrap();
+    let store = BlobStore::open(dir.path()).unwrap();
+    let _copy = store.0._lock.0.try_clone().unwrap();
+    drop(store);
+    BlobStore::open(dir.path()).unwrap();
+}
+
 /// Not a test of its own: the other process of the next one.
 #[test]
 fn helper_open_in_a_second_process() {
@@ -244,9 +254,14 @@ fn hidden_blobs_stay_hidden_until_revealed() {
 
 #[test]
 fn a_full_disk_says_what_to_do() {
-    let error = StoreError::io("writing", "/somewhere", io::Error::from(io::ErrorKind::StorageFull));
-    assert!(matches!(error, StoreError::DiskFull { .. }));
-    assert!(error.to_string().contains("free some space"), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("blob");
+    let error = StoreError::io("writing", &path, io::Error::from(io::ErrorKind::StorageFull));
+    assert!(matches!(error, StoreError::DiskFull { free_bytes: Some(_), .. }), "{error:?}");
+    let text = error.to_string();
+    for part in ["writing", &path.display().to_string(), "MiB are free there", "free some space"] {
+        assert!(text.contains(part), "{text}");
+    }
 }
 
 #[test]

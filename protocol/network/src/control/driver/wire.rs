@@ -21,6 +21,8 @@ use crate::{
 
 /// Requests that wait for the owner's answer, of all peers together; at the largest request this is 256 MiB.
 const MAX_UNANSWERED: usize = 1024;
+/// Peers whose pace is remembered before the rested ones are forgotten; twice the connections that there may be.
+const MAX_BUCKETS: usize = 1024;
 
 impl Driver {
     pub(super) fn ask(&mut self, to: MemberId, body: Vec<u8>, answer: Answer) {
@@ -69,6 +71,11 @@ impl Driver {
     /// Judges one message of `peer` by its pace.
     fn admits(&mut self, peer: PeerId, bucket: fn(&mut Buckets) -> &mut Bucket) -> bool {
         let now = Instant::now();
+        // they outlive the connection, or a flood would only have to reconnect; a rested one is as good as a new one
+        if self.buckets.len() >= MAX_BUCKETS {
+            self.buckets
+                .retain(|_, buckets| !(buckets.requests.is_rested(now) && buckets.gossip.is_rested(now)));
+        }
         let buckets = self.buckets.entry(peer).or_insert_with(|| Buckets {
             requests: Bucket::new(REQUEST_PACE, now),
             gossip: Bucket::new(GOSSIP_PACE, now),
