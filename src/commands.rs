@@ -120,7 +120,9 @@ pub(crate) fn one_line(error: &anyhow::Error) -> String {
 /// Reads a join link, or the file that holds one when the text starts with `@`.
 fn read_link(text: &str) -> Result<JoinLink> {
     let text = match text.strip_prefix('@') {
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading the join link in {path}"))?,
+        Some(path) => {
+            std::fs::read_to_string(path).with_context(|| format!("reading the join link in {path}"))?
+        }
         None => text.to_owned(),
     };
     Ok(text.parse()?)

@@ -88,7 +88,8 @@ fn judge(ledger: &Path) {
         .arg(ledger.join("checkpoints/*"))
         .output()
         .expect("the judge runs");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
 }
 

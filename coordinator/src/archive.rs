@@ -32,10 +32,7 @@ impl Archive {
     pub(crate) fn new(network: Network, store: BlobStore) -> (Self, mpsc::Receiver<Digest>) {
         let (arrived, arrivals) = mpsc::channel(ARRIVALS);
         let tasks = JoinSet::new();
-        (
-            Self { network, store, wanted: BTreeSet::new(), tasks, arrived, states: VecDeque::new() },
-            arrivals,
-        )
+        (Self { network, store, wanted: BTreeSet::new(), tasks, arrived, states: VecDeque::new() }, arrivals)
     }
 
     /// Starts fetching whatever the run's state calls for. Asking for the same thing twice does nothing.
@@ -56,7 +53,9 @@ impl Archive {
                 self.want(feedback, *member);
             }
         }
-        if state.phase() == Phase::Training && self.states.back().map(|(_, blob)| *blob) != Some(state.state()) {
+        if state.phase() == Phase::Training
+            && self.states.back().map(|(_, blob)| *blob) != Some(state.state())
+        {
             self.keep_state(state, round.open.stage);
         }
         // The run does not end before its last state is here.

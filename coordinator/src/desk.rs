@@ -73,7 +73,8 @@ impl Desk {
     fn entries(&self, from: u64, max: u32) -> Response {
         let log = &self.folder.log;
         let max = max.min(MAX_ENTRIES) as usize;
-        let entries = if from >= log.size() { Ok(Vec::new()) } else { log.entries(from, max, MAX_ENTRIES_BYTES) };
+        let entries =
+            if from >= log.size() { Ok(Vec::new()) } else { log.entries(from, max, MAX_ENTRIES_BYTES) };
         match entries {
             Ok(entries) if from.saturating_add(entries.len() as u64) >= log.size() => Response::Entries {
                 from,

@@ -7,7 +7,10 @@ use std::{
 };
 
 use talkoot_ledger::{Log, LogError, SignerKey};
-use talkoot_network::{BlobStore, StoreError, keyfile::{self, KeyFileError}};
+use talkoot_network::{
+    BlobStore, StoreError,
+    keyfile::{self, KeyFileError},
+};
 use talkoot_protocol::{
     digest::BlobRef,
     entry::{Entry, Statement},
@@ -126,7 +129,8 @@ impl Folder {
         let log_key = match new.operator_seed {
             // Another key, not another use of the same one.
             Some(seed) => {
-                let seed = *talkoot_protocol::digest::Digest::of(&[b"log key".as_slice(), &seed].concat()).as_bytes();
+                let seed = *talkoot_protocol::digest::Digest::of(&[b"log key".as_slice(), &seed].concat())
+                    .as_bytes();
                 keyfile::write(&dir.join("keys/log.key"), &Keypair::from_seed(seed))?
             }
             None => keyfile::load_or_create(&dir.join("keys/log.key"))?,

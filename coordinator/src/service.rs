@@ -59,7 +59,9 @@ pub enum CoordinatorError {
     #[error(transparent)]
     Network(#[from] NetworkError),
     /// The log could not be written. What was acknowledged is in it; the rest was not acknowledged.
-    #[error("the ledger cannot be written, so nothing more is accepted: {source}; nothing acknowledged is lost, start again when this is mended")]
+    #[error(
+        "the ledger cannot be written, so nothing more is accepted: {source}; nothing acknowledged is lost, start again when this is mended"
+    )]
     Log {
         /// What went wrong.
         source: LogError,
@@ -105,7 +107,8 @@ impl Coordinator {
             topics: vec![head_topic(&run)],
             ..NetworkConfig::default()
         };
-        let (network, events) = talkoot_network::start(config, &folder.operator, folder.store.clone()).await?;
+        let (network, events) =
+            talkoot_network::start(config, &folder.operator, folder.store.clone()).await?;
         let addresses = network.control_addresses().into_iter().take(MAX_LINK_ADDRESSES).collect();
         let link = JoinLink { run, addresses };
         replace_file(&dir.join("link.txt"), format!("{link}\n").as_bytes())?;

@@ -44,7 +44,8 @@ impl Chat {
         let (config, state) = huggingface::read_folder(&self.model)?;
         let tokenizer = Tokenizer::from_bytes(&read_file(&self.model.join("tokenizer.json"))?)?;
         let preprocess = PreprocessOptions::default();
-        let pictures = self.image.iter().map(|file| preprocess.load(file)).collect::<Result<Vec<Rgb>, _>>()?;
+        let pictures =
+            self.image.iter().map(|file| preprocess.load(file)).collect::<Result<Vec<Rgb>, _>>()?;
         let question = if asked == 0 {
             format!("{}{}", "<image>\n".repeat(pictures.len()), self.question)
         } else {
@@ -54,9 +55,11 @@ impl Chat {
         let tokens = chat::encode_prompt(&[Message::user(question)], &sizes, &tokenizer)?;
         let images = pictures.into_iter().map(to_image).collect();
         let special = tokenizer.special_ids();
-        let answers = Generator::new(&config, &state)
-            .context("building the model")?
-            .answer(&[Prompt { tokens, images }], &[special.im_end, special.endoftext], self.max_tokens)?;
+        let answers = Generator::new(&config, &state).context("building the model")?.answer(
+            &[Prompt { tokens, images }],
+            &[special.im_end, special.endoftext],
+            self.max_tokens,
+        )?;
         say(tokenizer.decode(answers.first().map_or(&[][..], Vec::as_slice))?.trim());
         Ok(ExitCode::SUCCESS)
     }

@@ -5,8 +5,8 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use talkoot_dataset::{
-    PackIndex, PackOptions, PreprocessOptions, SynthOptions, Tokenizer, build_demo_tokenizer, ingest, inspect,
-    pack_dataset,
+    PackIndex, PackOptions, PreprocessOptions, SynthOptions, Tokenizer, build_demo_tokenizer, ingest,
+    inspect, pack_dataset,
 };
 
 use super::{read_file, say};
@@ -185,7 +185,10 @@ impl Pack {
             report.totals.tokens,
             report.totals.learned_tokens
         ));
-        say(&format!("records   {} = {} samples + {rejected} rejects", report.records, report.totals.samples));
+        say(&format!(
+            "records   {} = {} samples + {rejected} rejects",
+            report.records, report.totals.samples
+        ));
         if rejected > 0 {
             say(&format!("rejects   {}", report.rejects_path.display()));
         }
@@ -200,7 +203,8 @@ impl Inspect {
             say(&inspect::describe_index(&index));
             return Ok(());
         }
-        let tokenizer = self.tokenizer.context("this is no index; to look into a shard, give --tokenizer too")?;
+        let tokenizer =
+            self.tokenizer.context("this is no index; to look into a shard, give --tokenizer too")?;
         let tokenizer = Tokenizer::from_bytes(&read_file(&tokenizer)?)?;
         say(&inspect::describe_shard(&bytes, &tokenizer)?);
         Ok(())

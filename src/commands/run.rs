@@ -181,7 +181,11 @@ pub(crate) fn export_model(dir: &Path, out: &Path) -> Result<Manifest> {
     let config = talkoot_execution::parse_config(&read_file(&blob(&manifest.bindings.config.digest))?)?;
     let path = blob(&state.digest);
     if !path.exists() {
-        bail!("the last state {} is not in {}; run the coordinator until it has fetched it", state.digest, dir.display());
+        bail!(
+            "the last state {} is not in {}; run the coordinator until it has fetched it",
+            state.digest,
+            dir.display()
+        );
     }
     let weights = State::from_safetensors(&read_file(&path)?, &config)?;
     let tokenizer = read_file(&blob(&manifest.bindings.tokenizer.digest))?;

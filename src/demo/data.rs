@@ -27,7 +27,8 @@ pub(super) fn make(dir: &Path, terms: &Terms, options: &SynthOptions) -> Result<
     let drawn = options.write(&dir.join("drawn"))?;
     let tokenizer_bytes = build_demo_tokenizer(&drawn.texts, VOCABULARY)?;
     let tokenizer = dir.join("tokenizer.json");
-    std::fs::write(&tokenizer, &tokenizer_bytes).with_context(|| format!("writing {}", tokenizer.display()))?;
+    std::fs::write(&tokenizer, &tokenizer_bytes)
+        .with_context(|| format!("writing {}", tokenizer.display()))?;
     let records = [&drawn.alignment, &drawn.midtraining, &drawn.instruct];
     let mut indexes = Vec::new();
     let (mut packs, mut shards, mut tokens) = (0, 0, 0);

@@ -83,8 +83,11 @@ impl Report {
             100.0 * self.accuracy_untrained,
             100.0 * self.accuracy_constant
         ));
-        let kinds: Vec<String> =
-            self.accuracy_by_kind.iter().map(|(kind, (right, all))| format!("{kind} {right}/{all}")).collect();
+        let kinds: Vec<String> = self
+            .accuracy_by_kind
+            .iter()
+            .map(|(kind, (right, all))| format!("{kind} {right}/{all}"))
+            .collect();
         lines.push(format!("           {}", kinds.join(", ")));
         if let Some(example) = &self.example {
             lines.push(format!("asked      {}  ({})", example.question, example.picture));

@@ -76,9 +76,11 @@ impl Exam {
     pub(super) fn sit(&self, config: &ModelConfig, state: &State) -> Result<Score> {
         let special = self.tokenizer.special_ids();
         let ends = [special.im_end, special.endoftext];
-        let answers = Generator::new(config, state)
-            .context("building the model")?
-            .answer(&self.prompts, &ends, MAX_ANSWER_TOKENS)?;
+        let answers = Generator::new(config, state).context("building the model")?.answer(
+            &self.prompts,
+            &ends,
+            MAX_ANSWER_TOKENS,
+        )?;
         let mut by_kind = BTreeMap::<String, (usize, usize)>::new();
         let mut right = 0;
         let mut example = None;
@@ -86,14 +88,18 @@ impl Exam {
             let answer = self.tokenizer.decode(tokens)?;
             let is_right = question.is_right(&answer);
             right += usize::from(is_right);
-            let kind = question.kind.map_or_else(|| "other".to_owned(), |kind| format!("{kind:?}").to_lowercase());
+            let kind =
+                question.kind.map_or_else(|| "other".to_owned(), |kind| format!("{kind:?}").to_lowercase());
             let entry = by_kind.entry(kind).or_default();
             entry.0 += usize::from(is_right);
             entry.1 += 1;
             if example.is_none() {
                 let asked = question.messages.last().map_or("", |message| message.text.as_str());
                 example = Some(Example {
-                    picture: question.pictures.first().map_or_else(String::new, |path| path.display().to_string()),
+                    picture: question
+                        .pictures
+                        .first()
+                        .map_or_else(String::new, |path| path.display().to_string()),
                     question: asked.replace("<image>", "").trim().to_owned(),
                     right: question.answer.clone(),
                     answer: answer.trim().to_owned(),

@@ -213,7 +213,12 @@ impl Stage {
         // The coordinator's port has to be known beforehand: it is killed and has to be found again.
         let port = free_port()?;
         let mut arguments = vec!["coordinator".to_owned()];
-        arguments.extend(["--dir".to_owned(), text(run_dir), "--listen".to_owned(), format!("127.0.0.1:{port}")]);
+        arguments.extend([
+            "--dir".to_owned(),
+            text(run_dir),
+            "--listen".to_owned(),
+            format!("127.0.0.1:{port}"),
+        ]);
         arguments.extend(["--bulk-listen".to_owned(), "127.0.0.1:0".to_owned()]);
         let mut coordinator = Actor::new(dir, "coordinator", threads, arguments);
         coordinator.start()?;
@@ -428,7 +433,8 @@ fn conclude(finale: &Finale<'_>) -> Result<Report> {
     let trained = exam.sit(&config, &weights)?;
     let untrained = exam.sit(&config, &State::initial(&config, finale.script.seed))?;
     let (ledger, blobs) = audit::folders_of(finale.run_dir);
-    let options = audit::Options { ledger, blobs, log_key: None, replay: AUDIT_SHARE, seed: finale.script.seed };
+    let options =
+        audit::Options { ledger, blobs, log_key: None, replay: AUDIT_SHARE, seed: finale.script.seed };
     let audit = audit::audit(&options, &mut |_| ())?;
     let nodes = finale
         .stage

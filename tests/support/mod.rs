@@ -153,16 +153,48 @@ impl World {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let world = Self { folder, port: free_port() };
         let path = |name: &str| world.path(name).display().to_string();
-        run_well(&["dataset", "synth", "--out", &path("drawn"), "--train", "40", "--heldout", "5", "--seed", "3"]);
         run_well(&[
-            "dataset", "pack", "--json", &path("drawn/instruct.json"), "--images", &path("drawn"), "--tokenizer",
-            &path("drawn/tokenizer.json"), "--sequence-tokens", "256", "--shard-bytes", "65536", "--name", "instruct",
-            "--out", &path("packed"),
+            "dataset",
+            "synth",
+            "--out",
+            &path("drawn"),
+            "--train",
+            "40",
+            "--heldout",
+            "5",
+            "--seed",
+            "3",
+        ]);
+        run_well(&[
+            "dataset",
+            "pack",
+            "--json",
+            &path("drawn/instruct.json"),
+            "--images",
+            &path("drawn"),
+            "--tokenizer",
+            &path("drawn/tokenizer.json"),
+            "--sequence-tokens",
+            "256",
+            "--shard-bytes",
+            "65536",
+            "--name",
+            "instruct",
+            "--out",
+            &path("packed"),
         ]);
         fs::write(world.path("terms.toml"), terms).expect("the terms are written");
         run_well(&[
-            "run", "init", "--dir", &path("run"), "--terms", &path("terms.toml"), "--dataset",
-            &path("packed/instruct.index"), "--tokenizer", &path("drawn/tokenizer.json"),
+            "run",
+            "init",
+            "--dir",
+            &path("run"),
+            "--terms",
+            &path("terms.toml"),
+            "--dataset",
+            &path("packed/instruct.index"),
+            "--tokenizer",
+            &path("drawn/tokenizer.json"),
         ]);
         world
     }
@@ -189,8 +221,13 @@ impl World {
         let link = self.path("run/link.txt");
         let _ = fs::remove_file(&link);
         let arguments = [
-            "coordinator", "--dir", &self.path("run").display().to_string(), "--listen",
-            &format!("127.0.0.1:{}", self.port), "--bulk-listen", "127.0.0.1:0",
+            "coordinator",
+            "--dir",
+            &self.path("run").display().to_string(),
+            "--listen",
+            &format!("127.0.0.1:{}", self.port),
+            "--bulk-listen",
+            "127.0.0.1:0",
         ]
         .map(str::to_owned);
         let process = self.start("coordinator", &arguments);
@@ -201,8 +238,14 @@ impl World {
     /// Starts a member: `role` is `node` or `verifier`.
     pub fn member(&self, role: &str, name: &str, more: &[&str]) -> Process {
         let mut arguments = [
-            role, "--dir", &self.path(name).display().to_string(), "--join",
-            &format!("@{}", self.path("run/link.txt").display()), "--listen", "127.0.0.1:0", "--bulk-listen",
+            role,
+            "--dir",
+            &self.path(name).display().to_string(),
+            "--join",
+            &format!("@{}", self.path("run/link.txt").display()),
+            "--listen",
+            "127.0.0.1:0",
+            "--bulk-listen",
             "127.0.0.1:0",
         ]
         .map(str::to_owned)

@@ -19,8 +19,8 @@ use talkoot_protocol::{
     run::{Phase, RuleError, RunState},
 };
 
-pub use states::describe;
 pub use report::{Counts, Lie, Report, Unchecked, Verdict};
+pub use states::describe;
 
 use blobs::Blobs;
 use states::States;
@@ -69,7 +69,9 @@ pub fn audit(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Report
     let mut entries: Vec<Vec<u8>> = Vec::new();
     let signed = match reader::replay(&folder, &key, |_, entry| entries.push(entry.to_vec())) {
         Ok(signed) => signed,
-        Err(ReadError::Io { path, source }) => return Err(AuditError::Unreadable(format!("{path}: {source}"))),
+        Err(ReadError::Io { path, source }) => {
+            return Err(AuditError::Unreadable(format!("{path}: {source}")));
+        }
         Err(error) => {
             report.lie(Lie::Log { reason: chain(&error) });
             return Ok(report);
@@ -97,7 +99,9 @@ fn log_key(options: &Options) -> Result<VerifierKey, AuditError> {
                 .map_err(|error| AuditError::NoKey { reason: format!("{}: {error}", path.display()) })?
         }
     };
-    text.trim().parse().map_err(|error: talkoot_ledger::note::KeyError| AuditError::NoKey { reason: error.to_string() })
+    text.trim()
+        .parse()
+        .map_err(|error: talkoot_ledger::note::KeyError| AuditError::NoKey { reason: error.to_string() })
 }
 
 /// Folds the entries and hands every settled round to the state checks.
@@ -113,7 +117,9 @@ fn walk(
     report.run = state.run().to_string();
     report.name.clone_from(&state.manifest().terms.name);
     if state.manifest().bindings.log_key != key.to_string() {
-        report.lie(Lie::Log { reason: "the manifest names another log key than the one that signed".to_owned() });
+        report.lie(Lie::Log {
+            reason: "the manifest names another log key than the one that signed".to_owned(),
+        });
     }
     let mut states = States::new(state.manifest(), Blobs::new(&options.blobs), options);
     for (index, entry) in (1u64..).zip(&entries[1..]) {

@@ -6,7 +6,7 @@ use talkoot_execution::{ExecutionError, Job, Packs, compare, execute};
 use talkoot_protocol::{
     assignment::Work,
     digest::BlobRef,
-    event::{Commit, DivergentPart, Divergence, Finding},
+    event::{Commit, Divergence, DivergentPart, Finding},
     manifest::Manifest,
     run::Round,
 };
@@ -59,7 +59,10 @@ impl Replay {
                 return Ok(disproved(DivergentPart::Malformed, &self.commit));
             }
             // An honest member would have met the same, and committed to nothing.
-            Err(ExecutionError::Inner(InnerError::NotFinite { .. }) | ExecutionError::Encode(EncodeError::Absurd { .. })) => {
+            Err(
+                ExecutionError::Inner(InnerError::NotFinite { .. })
+                | ExecutionError::Encode(EncodeError::Absurd { .. }),
+            ) => {
                 return Ok(disproved(DivergentPart::Impossible, &self.commit));
             }
             Err(error) => return Err(error),

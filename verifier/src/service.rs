@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use talkoot_network::{BlobStore, FetchError, Network, NetworkConfig, NetworkError, StoreError, keyfile::{self, KeyFileError}};
+use talkoot_network::{
+    BlobStore, FetchError, Network, NetworkConfig, NetworkError, StoreError,
+    keyfile::{self, KeyFileError},
+};
 use talkoot_protocol::{
     challenge::DrawKey,
     digest::BlobRef,
@@ -154,7 +157,9 @@ impl Verifier {
             Phase::Sealed | Phase::Closed if !round.open_checks(&me).is_empty() => {
                 Duty::Check(round.open_checks(&me)[0])
             }
-            Phase::Closed if !round.outcomes.contains_key(&me) && !round.included().is_empty() => Duty::Report,
+            Phase::Closed if !round.outcomes.contains_key(&me) && !round.included().is_empty() => {
+                Duty::Report
+            }
             _ => Duty::Wait,
         }
     }
@@ -279,7 +284,8 @@ impl Verifier {
             commit: commit.clone(),
             manifest,
         };
-        let found = tokio::task::spawn_blocking(move || replay.run()).await.map_err(|_| VerifierError::Panicked)?;
+        let found =
+            tokio::task::spawn_blocking(move || replay.run()).await.map_err(|_| VerifierError::Panicked)?;
         Ok(found.unwrap_or_else(|error| {
             tracing::warn!(%error, "a replay failed");
             Finding::Inconclusive(Obstacle::InputsUnavailable)

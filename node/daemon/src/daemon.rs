@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use talkoot_network::{BlobStore, Network, NetworkConfig, NetworkError, StoreError, keyfile::{self, KeyFileError}};
+use talkoot_network::{
+    BlobStore, Network, NetworkConfig, NetworkError, StoreError,
+    keyfile::{self, KeyFileError},
+};
 use talkoot_protocol::{
     digest::BlobRef,
     event::{Commit, Event, Join, Leave, Outcome, Role},
@@ -83,7 +86,9 @@ pub enum NodeError {
         reason: String,
     },
     /// The node was excluded.
-    #[error("this node was excluded from the run: a verifier found that it had claimed what it had not computed (entry {penalty} of the ledger)")]
+    #[error(
+        "this node was excluded from the run: a verifier found that it had claimed what it had not computed (entry {penalty} of the ledger)"
+    )]
     Excluded {
         /// Ledger index of the penalty.
         penalty: u64,

@@ -10,9 +10,7 @@ use std::{
 };
 
 use talkoot_execution::{Executed, ExecutionError, Job, Packs, execute};
-use talkoot_protocol::{
-    assignment::Work, digest::BlobRef, event::Commit, manifest::Manifest, run::Round,
-};
+use talkoot_protocol::{assignment::Work, digest::BlobRef, event::Commit, manifest::Manifest, run::Round};
 use talkoot_trainer::{config::ModelConfig, state::State, trace::StepRecord};
 use tokio::task::JoinHandle;
 

@@ -96,7 +96,8 @@ fn check<'a>(
     let origin = &contribution.header().origin;
     let expected = (commit.round, member.as_bytes(), commit.steps, commit.tokens);
     if (origin.round, &origin.member, origin.steps, origin.tokens) != expected {
-        return Err("its header speaks of another round, member, number of steps or tokens than its commit".to_owned());
+        return Err("its header speaks of another round, member, number of steps or tokens than its commit"
+            .to_owned());
     }
     if commit.tokens == 0 {
         return Err("it was trained on no tokens".to_owned());

@@ -2,7 +2,7 @@
 
 use talkoot_protocol::{
     digest::BlobRef,
-    event::{Commit, DivergentPart, Divergence, Finding},
+    event::{Commit, Divergence, DivergentPart, Finding},
 };
 use talkoot_trainer::trace::{StepRecord, first_difference, parse_trace};
 

@@ -2,13 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use talkoot_protocol::{
-    assignment::Work,
-    digest::BlobRef,
-    event::Commit,
-    manifest::Manifest,
-    run::Round,
-};
+use talkoot_protocol::{assignment::Work, digest::BlobRef, event::Commit, manifest::Manifest, run::Round};
 use talkoot_trainer::{
     batch::BatchSource,
     config::ModelConfig,
@@ -111,12 +105,8 @@ pub fn execute(
         .collect();
     let delta: Vec<&[f32]> = delta.iter().map(Vec::as_slice).collect();
     let tokens = outcome.steps.iter().map(|step| step.tokens).sum();
-    let origin = Origin {
-        round: job.round.open.round,
-        member: *job.work.member.as_bytes(),
-        steps: job.steps,
-        tokens,
-    };
+    let origin =
+        Origin { round: job.round.open.round, member: *job.work.member.as_bytes(), steps: job.steps, tokens };
     let settings = codec_settings(&job.manifest.terms.contribution);
     let contribution = contribution::encode(&settings, &layout, &origin, &delta, &mut feedback)?;
     Ok(Executed {

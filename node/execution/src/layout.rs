@@ -41,7 +41,8 @@ pub fn layout_of(config: &ModelConfig, stage: &Stage) -> Result<Layout, LayoutEr
     let shapes = config.parameter_shapes();
     let mut names = modules::trainable(config, &modules_of(stage));
     names.sort_unstable();
-    let length = |name: &String| shapes.get(name).map_or(0, |shape| shape.iter().map(|n| *n as u64).product());
+    let length =
+        |name: &String| shapes.get(name).map_or(0, |shape| shape.iter().map(|n| *n as u64).product());
     Layout::new(names.iter().map(|name| (name.clone(), length(name))).collect())
 }
 

@@ -92,9 +92,11 @@ impl Follower {
         };
         for index in 1..mirror.size() {
             let entry = mirror.entry(index)?;
-            state
-                .apply(&entry)
-                .map_err(|source| ReplicaError::BrokenRule { index, mirror: dir.to_owned(), source })?;
+            state.apply(&entry).map_err(|source| ReplicaError::BrokenRule {
+                index,
+                mirror: dir.to_owned(),
+                source,
+            })?;
         }
         Ok(Self { network, events, key, mirror, mirror_dir: dir.to_owned(), state })
     }
@@ -197,7 +199,9 @@ impl Follower {
         let request = Request::Submit { statement: statement.to_bytes().into() };
         match ask(&self.network, self.coordinator(), &request).await {
             Some(Response::Accepted { index }) => Submission::Accepted { index },
-            Some(Response::Refused { reason } | Response::NotServed { reason }) => Submission::Refused { reason },
+            Some(Response::Refused { reason } | Response::NotServed { reason }) => {
+                Submission::Refused { reason }
+            }
             Some(_) => Submission::Refused { reason: "the coordinator answered something else".to_owned() },
             None => Submission::Unreachable,
         }
@@ -205,7 +209,9 @@ impl Follower {
 }
 
 fn parse_log_key(text: &str) -> Result<VerifierKey, ReplicaError> {
-    text.trim().parse().map_err(|error: talkoot_ledger::note::KeyError| ReplicaError::LogKey { reason: error.to_string() })
+    text.trim()
+        .parse()
+        .map_err(|error: talkoot_ledger::note::KeyError| ReplicaError::LogKey { reason: error.to_string() })
 }
 
 async fn ask(network: &Network, whom: MemberId, request: &Request) -> Option<Response> {

@@ -53,7 +53,8 @@ impl Inputs {
     ) -> Result<Arc<Packs>, ReplicaError> {
         let (_, dataset) = manifest.stage(stage).ok_or(ReplicaError::NoSuchStage { stage })?;
         if !self.stages.contains_key(&stage) {
-            let bytes = fetch_small(&self.network, &self.store, dataset.index, MAX_INDEX_BYTES as u64).await?;
+            let bytes =
+                fetch_small(&self.network, &self.store, dataset.index, MAX_INDEX_BYTES as u64).await?;
             let store = self.store.clone();
             let packs = open_packs(&bytes, move |digest| store.path(digest))?;
             let index = PackIndex::from_bytes(&bytes)?;

@@ -7,13 +7,7 @@ use std::collections::VecDeque;
 
 use minicbor::{Decode, Encode};
 
-use crate::{
-    canonical,
-    digest::Digest,
-    event::Seat,
-    identity::MemberId,
-    manifest::RunId,
-};
+use crate::{canonical, digest::Digest, event::Seat, identity::MemberId, manifest::RunId};
 
 /// Positions `start .. end` in the endless order of a stage's packs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

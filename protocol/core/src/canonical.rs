@@ -43,7 +43,8 @@ pub enum CanonicalError {
 ///
 /// Never: writing into memory does not fail.
 pub fn to_bytes<T: Encode<()>>(value: &T) -> Vec<u8> {
-    minicbor::to_vec(value).expect("writing into memory does not fail, and no encoder of ours raises an error")
+    minicbor::to_vec(value)
+        .expect("writing into memory does not fail, and no encoder of ours raises an error")
 }
 
 /// Reads a value of at most `limit` bytes.

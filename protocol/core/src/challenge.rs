@@ -88,9 +88,8 @@ impl DrawKey {
     ///
     /// Never in practice: the derived scalar is invalid with a probability below 2^-250.
     pub fn of(identity: &Keypair) -> Self {
-        let mut reader = blake3::Hasher::new_derive_key("talkoot draw key v1")
-            .update(&identity.seed())
-            .finalize_xof();
+        let mut reader =
+            blake3::Hasher::new_derive_key("talkoot draw key v1").update(&identity.seed()).finalize_xof();
         loop {
             let mut bytes = [0; 32];
             reader.fill(&mut bytes);
@@ -119,7 +118,9 @@ pub struct Draw([u8; 64]);
 
 /// The proof does not belong to this key and this log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the draw for round {round} is not the one that follows from the verifier's draw key and the sealed log")]
+#[error(
+    "the draw for round {round} is not the one that follows from the verifier's draw key and the sealed log"
+)]
 pub struct DrawError {
     /// Number of the round.
     pub round: u64,

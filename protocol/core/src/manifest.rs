@@ -123,8 +123,8 @@ impl Terms {
     ///
     /// [`ManifestError`] that names an unknown or missing field with its line, or an impossible value.
     pub fn from_toml(text: &str) -> Result<Self, ManifestError> {
-        let terms: Self =
-            toml::from_str(text).map_err(|error| ManifestError::Toml { reason: error.to_string().trim().to_owned() })?;
+        let terms: Self = toml::from_str(text)
+            .map_err(|error| ManifestError::Toml { reason: error.to_string().trim().to_owned() })?;
         terms.validate()?;
         Ok(terms)
     }
@@ -191,7 +191,11 @@ pub(crate) mod tests {
             ("bits = 2", "bits = 3", "contribution.bits"),
             ("beta1 = 0.9", "beta1 = 1.0", "stages[0].optimizer.beta1"),
             ("outer_learning_rate = 1.0", "outer_learning_rate = nan", "aggregation.outer_learning_rate"),
-            ("peak_learning_rate = 0.001", "peak_learning_rate = -1.0", "stages[0].optimizer.peak_learning_rate"),
+            (
+                "peak_learning_rate = 0.001",
+                "peak_learning_rate = -1.0",
+                "stages[0].optimizer.peak_learning_rate",
+            ),
         ] {
             assert!(EXAMPLE_TOML.contains(from), "the example has {from:?}");
             let error = Terms::from_toml(&EXAMPLE_TOML.replacen(from, to, 1)).unwrap_err();

@@ -56,7 +56,8 @@ impl<C> Encode<C> for Real {
 impl<'b, C> Decode<'b, C> for Real {
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
         let at = d.position();
-        let wrong = || minicbor::decode::Error::message("a number is a decimal text of at most 40 characters").at(at);
+        let wrong =
+            || minicbor::decode::Error::message("a number is a decimal text of at most 40 characters").at(at);
         let text = d.str()?;
         if text.len() > 40 {
             return Err(wrong());

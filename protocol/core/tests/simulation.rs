@@ -8,7 +8,7 @@ use talkoot_protocol::{
     digest::{BlobRef, Digest},
     entry::{Entry, Statement},
     event::{
-        Challenge, Commit, DivergentPart, Divergence, Event, Finding, Join, Leave, Outcome, Role, Verdict,
+        Challenge, Commit, Divergence, DivergentPart, Event, Finding, Join, Leave, Outcome, Role, Verdict,
     },
     identity::{Keypair, MemberId},
     manifest::{Bindings, DatasetBinding, Manifest, Terms},
@@ -280,7 +280,10 @@ fn each_rule_is_named_when_it_is_broken() {
     };
     assert!(matches!(world.say(&stranger, &commit(|_| ())), Err(RuleError::NotAMember { .. })));
     assert_eq!(field(world.say(&trainers[0], &commit(|c| c.round = 7))), "round");
-    assert_eq!(field(world.say(&trainers[0], &commit(|c| c.start_state = Digest::of(b"old")))), "start_state");
+    assert_eq!(
+        field(world.say(&trainers[0], &commit(|c| c.start_state = Digest::of(b"old")))),
+        "start_state"
+    );
     assert_eq!(field(world.say(&trainers[0], &commit(|c| c.steps = 99))), "steps");
     assert_eq!(field(world.say(&trainers[0], &commit(|c| c.steps = 2))), "work");
     assert_eq!(field(world.say(&trainers[0], &commit(|c| c.tokens = u64::MAX))), "tokens");
@@ -319,7 +322,10 @@ fn each_rule_is_named_when_it_is_broken() {
     let fail = Verdict { round: 0, commit: drawn[0], finding: failed() };
     world.say(&verifier, &Event::Verdict(fail.clone())).unwrap();
     assert!(matches!(world.say(&verifier, &Event::Verdict(fail)), Err(RuleError::AlreadySaid { .. })));
-    assert!(matches!(world.say(&operator, &close), Err(RuleError::Excluded { .. })), "a friend cannot be spared");
+    assert!(
+        matches!(world.say(&operator, &close), Err(RuleError::Excluded { .. })),
+        "a friend cannot be spared"
+    );
     world.conduct();
     assert_eq!(world.phase(), Phase::Closed);
 

@@ -131,9 +131,9 @@ impl std::fmt::Display for Unchecked {
             Self::NotReplayed { contributions } => {
                 write!(f, "the training of {contributions} contributions, which were not executed again")
             }
-            Self::NoWitnesses => {
-                f.write_str("whether others were shown another log: no witness signed, compare checkpoints with theirs")
-            }
+            Self::NoWitnesses => f.write_str(
+                "whether others were shown another log: no witness signed, compare checkpoints with theirs",
+            ),
             Self::KeyFromTheLog => f.write_str("whose log this is: its key was taken from beside it"),
         }
     }
@@ -235,9 +235,18 @@ impl Report {
         let counts = &self.counts;
         let mut lines = vec![
             format!("run       {} ({})", self.name, self.run),
-            format!("log       {} entries under {} checkpoints, root {}", counts.entries, counts.checkpoints, self.root),
-            format!("rules     every entry keeps them; {} rounds, {} contributions", counts.rounds, counts.contributions),
-            format!("weights   {} aggregations computed again, last state {}", counts.aggregations, self.state),
+            format!(
+                "log       {} entries under {} checkpoints, root {}",
+                counts.entries, counts.checkpoints, self.root
+            ),
+            format!(
+                "rules     every entry keeps them; {} rounds, {} contributions",
+                counts.rounds, counts.contributions
+            ),
+            format!(
+                "weights   {} aggregations computed again, last state {}",
+                counts.aggregations, self.state
+            ),
             format!(
                 "training  {} contributions executed again, {} of {} verdicts compared",
                 counts.replayed, counts.verdicts_checked, counts.verdicts
@@ -252,7 +261,9 @@ impl Report {
         lines.push(match self.verdict() {
             Verdict::Sound => "verdict   sound: everything that was checked is as it is claimed".to_owned(),
             Verdict::Lie => format!("verdict   LIE: {} found", self.lies.len()),
-            Verdict::Inconclusive => "verdict   inconclusive: no lie was found, but blobs are missing".to_owned(),
+            Verdict::Inconclusive => {
+                "verdict   inconclusive: no lie was found, but blobs are missing".to_owned()
+            }
         });
         lines
     }

@@ -137,7 +137,8 @@ impl States {
 
     /// Whether a commit is among those that are executed again.
     fn is_chosen(&self, index: u64) -> bool {
-        let hash = talkoot_protocol::digest::Digest::of(&[self.seed.to_le_bytes(), index.to_le_bytes()].concat());
+        let hash =
+            talkoot_protocol::digest::Digest::of(&[self.seed.to_le_bytes(), index.to_le_bytes()].concat());
         let mut word = [0; 8];
         word.copy_from_slice(&hash.as_bytes()[..8]);
         let unit = (u64::from_le_bytes(word) >> 11) as f64 / (1u64 << 53) as f64;
@@ -165,7 +166,9 @@ impl States {
             return;
         };
         // Buffers are archived for contributions that a verifier drew; without one there is nothing to start from.
-        let Ok(feedback_in) = commit.feedback_in.map(|blob| self.blobs.read(&blob)).transpose() else { return };
+        let Ok(feedback_in) = commit.feedback_in.map(|blob| self.blobs.read(&blob)).transpose() else {
+            return;
+        };
         let trace = match self.blobs.read(&commit.trace) {
             Ok(trace) => trace,
             Err(absent) => {
@@ -203,7 +206,14 @@ impl States {
     }
 
     /// Compares what a replay found with what was done about it.
-    fn judge(&self, round: &Round, member: MemberId, record: &CommitRecord, finding: &Finding, report: &mut Report) {
+    fn judge(
+        &self,
+        round: &Round,
+        member: MemberId,
+        record: &CommitRecord,
+        finding: &Finding,
+        report: &mut Report,
+    ) {
         let included = round.included().iter().any(|(id, _)| **id == member);
         if included && *finding != Finding::Pass {
             report.lie(Lie::Contribution {
@@ -234,7 +244,8 @@ impl States {
             let (_, dataset) = manifest.stage(stage)?;
             let index = self.blobs.read(&dataset.index).ok()?;
             let blobs = self.blobs.clone();
-            let packs = open_packs(&index, move |digest| Some(blobs.path(digest)).filter(|path| path.exists()));
+            let packs =
+                open_packs(&index, move |digest| Some(blobs.path(digest)).filter(|path| path.exists()));
             packs.ok().map(Arc::new)
         })
         .clone()
@@ -250,7 +261,9 @@ pub fn describe(finding: &Finding) -> String {
     use talkoot_protocol::event::{DivergentPart, Obstacle};
     match finding {
         Finding::Pass => "the same bytes".to_owned(),
-        Finding::Inconclusive(Obstacle::InputsUnavailable) => "inconclusive, inputs could not be had".to_owned(),
+        Finding::Inconclusive(Obstacle::InputsUnavailable) => {
+            "inconclusive, inputs could not be had".to_owned()
+        }
         Finding::Fail(divergence) => {
             let nats = |value: Option<u64>| {
                 value.map_or_else(|| "?".to_owned(), |micro| format!("{:.6}", micro as f64 / 1e6))
@@ -268,7 +281,9 @@ pub fn describe(finding: &Finding) -> String {
                 }
                 (DivergentPart::Feedback, _) => "the error-feedback buffer differs".to_owned(),
                 (DivergentPart::Malformed, _) => "the committed blobs are malformed".to_owned(),
-                (DivergentPart::Summary, _) => "the commit tells other losses or tokens than its trace".to_owned(),
+                (DivergentPart::Summary, _) => {
+                    "the commit tells other losses or tokens than its trace".to_owned()
+                }
                 (DivergentPart::Impossible, _) => {
                     "honest training of this seat diverges, so that there was nothing to commit".to_owned()
                 }

@@ -91,8 +91,7 @@ impl RunState {
             Role::Trainer => "trainer",
             Role::Verifier => "verifier",
         };
-        let member =
-            self.members.get(&author).ok_or(RuleError::NotAMember { kind, author, wanted })?;
+        let member = self.members.get(&author).ok_or(RuleError::NotAMember { kind, author, wanted })?;
         if let Some(verdict) = member.excluded {
             return Err(RuleError::Excluded { member: author, verdict });
         }

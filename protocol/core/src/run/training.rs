@@ -8,7 +8,7 @@ use super::{CommitRecord, Phase, Round, RuleError, RunState, SealRecord, error::
 use crate::{
     assignment::{self, PackOrder},
     entry::Entry,
-    event::{Commit, RoundOpen, Role, Seal, Seat},
+    event::{Commit, Role, RoundOpen, Seal, Seat},
     identity::MemberId,
     manifest::Assignment,
 };
@@ -29,13 +29,14 @@ impl RunState {
         members.dedup();
         let speed = |member: &MemberId| self.members.get(member).and_then(|member| member.speed);
         let fastest = members.iter().filter_map(speed).max();
-        let steps = |member: &MemberId| match (self.manifest.terms.membership.assignment, speed(member), fastest) {
-            (Assignment::Measured, Some(own), Some(fastest)) if fastest > 0 => {
-                let share = u128::from(full) * u128::from(own) / u128::from(fastest);
-                u32::try_from(share).unwrap_or(full).clamp(1, full)
-            }
-            _ => full,
-        };
+        let steps =
+            |member: &MemberId| match (self.manifest.terms.membership.assignment, speed(member), fastest) {
+                (Assignment::Measured, Some(own), Some(fastest)) if fastest > 0 => {
+                    let share = u128::from(full) * u128::from(own) / u128::from(fastest);
+                    u32::try_from(share).unwrap_or(full).clamp(1, full)
+                }
+                _ => full,
+            };
         members.iter().map(|member| Seat { member: *member, steps: steps(member) }).collect()
     }
 
@@ -134,9 +135,11 @@ impl RunState {
             });
         }
         let longest = self.manifest.bindings.initial_state.bytes.saturating_add(BLOB_SLACK_BYTES);
-        for (field, blob) in
-            [("contribution", commit.contribution), ("trace", commit.trace), ("feedback_out", commit.feedback_out)]
-        {
+        for (field, blob) in [
+            ("contribution", commit.contribution),
+            ("trace", commit.trace),
+            ("feedback_out", commit.feedback_out),
+        ] {
             if blob.bytes > longest {
                 return Err(RuleError::Mismatch {
                     kind,
@@ -174,8 +177,7 @@ impl RunState {
         }
         let mut tree = self.tree.clone();
         tree.append(leaf_hash(&entry.to_bytes()));
-        let record =
-            SealRecord { size: tree.size(), root: tree.root().0, time_ms: entry.time_ms, commits };
+        let record = SealRecord { size: tree.size(), root: tree.root().0, time_ms: entry.time_ms, commits };
         self.totals.sealed = self.totals.sealed.saturating_add(record.commits.len() as u64);
         let Some(round) = &mut self.round else { return Ok(()) };
         let batch = self.manifest.stage(round.open.stage).map_or(0, |(stage, _)| stage.packs_per_step);

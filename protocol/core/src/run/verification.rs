@@ -42,7 +42,12 @@ impl RunState {
         Ok(())
     }
 
-    pub(super) fn verdict(&mut self, index: u64, author: MemberId, verdict: &Verdict) -> Result<(), RuleError> {
+    pub(super) fn verdict(
+        &mut self,
+        index: u64,
+        author: MemberId,
+        verdict: &Verdict,
+    ) -> Result<(), RuleError> {
         let kind = "verdict";
         // A verdict may still come when the round is closed: too late for its aggregate, not for the penalty.
         let round = match self.phase() {
@@ -111,7 +116,8 @@ impl RunState {
         let Some(seal) = &round.seal else { return Ok(()) };
         let wait = u64::from(self.manifest.terms.deadlines.verification_s).saturating_mul(1_000);
         let until = seal.time_ms.saturating_add(wait);
-        let early = |waiting: String| RuleError::TooEarly { kind, early_ms: until.saturating_sub(time_ms), waiting };
+        let early =
+            |waiting: String| RuleError::TooEarly { kind, early_ms: until.saturating_sub(time_ms), waiting };
         let unfinished: Vec<String> = self.unfinished_verifiers().iter().map(MemberId::short).collect();
         if !unfinished.is_empty() && time_ms < until {
             return Err(early(format!("verifiers {} have not finished", unfinished.join(", "))));
@@ -157,7 +163,8 @@ impl RunState {
                 expected: "those of the seal".to_owned(),
             });
         }
-        let batch = self.manifest.stage(round.open.stage).map_or(0, |(stage, _)| u64::from(stage.packs_per_step));
+        let batch =
+            self.manifest.stage(round.open.stage).map_or(0, |(stage, _)| u64::from(stage.packs_per_step));
         let undone: Vec<_> = not_trained
             .iter()
             .filter_map(|member| Some((round.work_of(member)?, round.commits.get(member)?)))
@@ -254,12 +261,18 @@ impl RunState {
     /// Progress once the closed round is counted. A round without a contribution is taken again.
     pub(super) fn settled_progress(&self) -> Progress {
         let mut progress = self.progress.clone();
-        let counted =
-            self.round.as_ref().and_then(|round| round.close.as_ref()).is_some_and(|(_, close)| !close.included.is_empty());
+        let counted = self
+            .round
+            .as_ref()
+            .and_then(|round| round.close.as_ref())
+            .is_some_and(|(_, close)| !close.included.is_empty());
         if counted {
             progress.rounds_in_stage = progress.rounds_in_stage.saturating_add(1);
         }
-        let done = self.manifest.stage(progress.stage).is_some_and(|(stage, _)| progress.rounds_in_stage >= stage.rounds);
+        let done = self
+            .manifest
+            .stage(progress.stage)
+            .is_some_and(|(stage, _)| progress.rounds_in_stage >= stage.rounds);
         if done {
             progress.stage = progress.stage.saturating_add(1);
             progress.rounds_in_stage = 0;
