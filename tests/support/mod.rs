@@ -20,19 +20,19 @@ use talkoot_protocol::{
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The program under test.
-pub fn talkoot() -> Command {
+pub(crate) fn talkoot() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_talkoot"));
     command.env("RAYON_NUM_THREADS", "1").env_remove("RUST_LOG");
     command
 }
 
 /// Runs the program to its end and returns what it said.
-pub fn run(arguments: &[&str]) -> Output {
+pub(crate) fn run(arguments: &[&str]) -> Output {
     talkoot().args(arguments).stdin(Stdio::null()).output().expect("the program starts")
 }
 
 /// Runs the program, which has to succeed.
-pub fn run_well(arguments: &[&str]) -> String {
+pub(crate) fn run_well(arguments: &[&str]) -> String {
     let output = run(arguments);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "talkoot {arguments:?}: {error}");
@@ -40,7 +40,7 @@ pub fn run_well(arguments: &[&str]) -> String {
 }
 
 /// Runs the program, which has to fail; returns the error line.
-pub fn run_badly(arguments: &[&str]) -> String {
+pub(crate) fn run_badly(arguments: &[&str]) -> String {
     let output = run(arguments);
     assert!(!output.status.success(), "talkoot {arguments:?} succeeded");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -49,7 +49,7 @@ pub fn run_badly(arguments: &[&str]) -> String {
 }
 
 /// The terms of a run that is over in moments.
-pub const TERMS: &str = r#"
+pub(crate) const TERMS: &str = r#"
 protocol = 1
 name = "rehearsal"
 seed = 3
@@ -103,32 +103,32 @@ absence_s = 2
 
 /// A process that is killed when the test ends.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     log: PathBuf,
 }
 
 impl Process {
     /// SIGKILL.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// SIGTERM, and wait for the end.
-    pub fn terminate(mut self) {
+    pub(crate) fn terminate(mut self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
         assert!(self.child.wait().expect("it ends").success(), "{}", self.log());
     }
 
     /// Waits for the end; whether it was a success.
-    pub fn wait(mut self) -> bool {
+    pub(crate) fn wait(mut self) -> bool {
         self.child.wait().expect("it ends").success()
     }
 
     /// What it has said so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
@@ -142,14 +142,14 @@ impl Drop for Process {
 
 /// A run in a temporary folder.
 #[derive(Debug)]
-pub struct World {
+pub(crate) struct World {
     folder: tempfile::TempDir,
     port: u16,
 }
 
 impl World {
     /// Draws and packs a little data and makes a run with `terms`.
-    pub fn new(terms: &str) -> Self {
+    pub(crate) fn new(terms: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let world = Self { folder, port: free_port() };
         let path = |name: &str| world.path(name).display().to_string();
@@ -199,7 +199,7 @@ impl World {
         world
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -217,7 +217,7 @@ impl World {
     }
 
     /// Starts the coordinator, always on the same port, and waits for its join link.
-    pub fn coordinator(&self) -> Process {
+    pub(crate) fn coordinator(&self) -> Process {
         let link = self.path("run/link.txt");
         let _ = fs::remove_file(&link);
         let arguments = [
@@ -236,7 +236,7 @@ impl World {
     }
 
     /// Starts a member: `role` is `node` or `verifier`.
-    pub fn member(&self, role: &str, name: &str, more: &[&str]) -> Process {
+    pub(crate) fn member(&self, role: &str, name: &str, more: &[&str]) -> Process {
         let mut arguments = [
             role,
             "--dir",
@@ -255,7 +255,7 @@ impl World {
     }
 
     /// The run's state, from the ledger's files.
-    pub fn state(&self) -> RunState {
+    pub(crate) fn state(&self) -> RunState {
         let dir = self.path("run/ledger");
         let key: VerifierKey =
             fs::read_to_string(dir.join("log.vkey")).expect("a key").trim().parse().expect("a key");
@@ -275,7 +275,7 @@ impl World {
     }
 
     /// Waits until the run's state is as wished.
-    pub fn wait_for(&self, what: &str, wish: impl Fn(&RunState) -> bool) -> RunState {
+    pub(crate) fn wait_for(&self, what: &str, wish: impl Fn(&RunState) -> bool) -> RunState {
         let mut last = self.state();
         self.wait_until(what, || {
             last = self.state();
@@ -286,7 +286,7 @@ impl World {
 
     /// Waits for something. There is no limit but the patience of whoever runs the tests; what a process last said
     /// is printed now and then, so that a hang can be understood.
-    pub fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+    pub(crate) fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         for look in 1u32.. {
             if holds() {
                 return;
@@ -305,17 +305,17 @@ impl World {
     }
 
     /// Waits for the end of the run.
-    pub fn wait_for_the_end(&self) -> RunState {
+    pub(crate) fn wait_for_the_end(&self) -> RunState {
         self.wait_for("the end of the run", |state| state.phase() == Phase::Ended)
     }
 
     /// The public key of a member's folder.
-    pub fn id_of(&self, name: &str, key: &str) -> MemberId {
+    pub(crate) fn id_of(&self, name: &str, key: &str) -> MemberId {
         talkoot_network::keyfile::load(&self.path(name).join("keys").join(key)).expect("a key").id()
     }
 
     /// Audits the run; returns exit code and report.
-    pub fn audit(&self, replay: &str) -> (Option<i32>, String) {
+    pub(crate) fn audit(&self, replay: &str) -> (Option<i32>, String) {
         let output = run(&["audit", &self.path("run").display().to_string(), "--replay", replay]);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         (output.status.code(), text + &String::from_utf8_lossy(&output.stderr))
@@ -323,16 +323,16 @@ impl World {
 }
 
 /// How many training members are active.
-pub fn trainers(state: &RunState) -> usize {
+pub(crate) fn trainers(state: &RunState) -> usize {
     state.active(Role::Trainer).count()
 }
 
 /// A UDP port of the loopback that nobody uses at the moment.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::UdpSocket::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
 }
 
 /// Reads a JSON file.
-pub fn json(path: &Path) -> serde_json::Value {
+pub(crate) fn json(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON")
 }

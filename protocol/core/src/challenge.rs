@@ -133,9 +133,8 @@ pub struct DrawError {
 /// [`DrawError`] when the proof does not verify.
 pub fn check_draw(public: &Digest, log: &SealedLog, proof: &DrawProof) -> Result<Draw, DrawError> {
     let wrong = || DrawError { round: log.round };
-    let key: vrf_r255::PublicKey =
-        Option::from(vrf_r255::PublicKey::from_bytes(*public.as_bytes())).ok_or_else(wrong)?;
-    let proof: vrf_r255::Proof = Option::from(vrf_r255::Proof::from_bytes(proof.0)).ok_or_else(wrong)?;
+    let key = vrf_r255::PublicKey::from_bytes(*public.as_bytes()).ok_or_else(wrong)?;
+    let proof = vrf_r255::Proof::from_bytes(proof.0).ok_or_else(wrong)?;
     Option::from(key.verify(&log.message(), &proof)).map(Draw).ok_or_else(wrong)
 }
 

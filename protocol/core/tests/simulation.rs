@@ -1,5 +1,7 @@
 //! Whole runs in milliseconds: the conductor and the fold with invented members, and a ledger to replay.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test are part of the test")]
+
 use std::collections::BTreeMap;
 
 use talkoot_protocol::{

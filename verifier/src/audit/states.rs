@@ -32,6 +32,15 @@ pub(super) struct States {
     seed: u64,
 }
 
+/// A round to replay contributions of, and what it started from.
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    manifest: &'a Manifest,
+    config: &'a ModelConfig,
+    round: &'a Round,
+    start: &'a State,
+}
+
 impl States {
     pub(super) fn new(manifest: &Manifest, blobs: Blobs, options: &Options) -> Self {
         let config = blobs
@@ -71,7 +80,12 @@ impl States {
         };
         for (member, record) in &round.commits {
             if self.is_chosen(record.index) {
-                self.replay_one(manifest, &config, round, *member, record, &start, report);
+                self.replay_one(
+                    &Case { manifest, config: &config, round, start: &start },
+                    *member,
+                    record,
+                    report,
+                );
             }
         }
         self.aggregate(manifest, &config, round, start, claimed, report);
@@ -145,16 +159,8 @@ impl States {
         unit < self.replay
     }
 
-    fn replay_one(
-        &self,
-        manifest: &Manifest,
-        config: &ModelConfig,
-        round: &Round,
-        member: MemberId,
-        record: &CommitRecord,
-        start: &State,
-        report: &mut Report,
-    ) {
+    fn replay_one(&self, case: &Case<'_>, member: MemberId, record: &CommitRecord, report: &mut Report) {
+        let Case { manifest, config, round, start } = *case;
         let commit = &record.commit;
         let number = round.open.round;
         let Some(packs) = self.packs_of(manifest, round.open.stage) else {
