@@ -16,6 +16,7 @@ use talkoot_protocol::{
     event::{Event, Role},
     identity::Keypair,
     manifest::Terms,
+    real::Real,
     run::{Phase, RunState},
 };
 use talkoot_trainer::{huggingface, state::State};
@@ -145,6 +146,8 @@ impl Script {
         let mut terms = Terms::from_toml(include_str!("terms.toml"))?;
         terms.seed = self.seed;
         if self.short {
+            // So few rounds leave little room for chance: everything is checked.
+            terms.verification.rate = Real::new(1.0);
             for stage in &mut terms.stages {
                 stage.rounds = 3;
                 stage.inner_steps = 3;

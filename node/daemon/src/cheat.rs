@@ -120,9 +120,11 @@ fn noise(job: &Job<'_>) -> Result<Executed, ExecutionError> {
         delta.push((0..*elements).map(|_| rng.random_range(-0.002f32..0.002)).collect());
     }
     let delta: Vec<&[f32]> = delta.iter().map(Vec::as_slice).collect();
+    // A believable number of tokens: three quarters of what the packs may hold.
+    let tokens = u64::from(terms.packs_per_step) * u64::from(terms.sequence_tokens) * 3 / 4;
     let loss = |i: u32| 2.5 - 0.01 * i as f32;
     let steps: Vec<StepRecord> = (0..job.steps)
-        .map(|i| StepRecord { loss: loss(i), gradient_norm: 1.0, tokens: 400, learned_tokens: 100 })
+        .map(|i| StepRecord { loss: loss(i), gradient_norm: 1.0, tokens, learned_tokens: tokens / 4 })
         .collect();
     let tokens = steps.iter().map(|step| step.tokens).sum();
     let origin =
