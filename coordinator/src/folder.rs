@@ -12,7 +12,7 @@ use talkoot_network::{
     keyfile::{self, KeyFileError},
 };
 use talkoot_protocol::{
-    digest::BlobRef,
+    digest::{BlobRef, Digest},
     entry::{Entry, Statement},
     event::Event,
     identity::Keypair,
@@ -63,6 +63,16 @@ pub enum FolderError {
         /// The rule.
         source: RuleError,
     },
+    /// A file is not what its name says.
+    #[error("{} hashes to {got} instead of {expected}: it was damaged or changed; pack the data again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The hash that it has to have.
+        expected: Digest,
+        /// The hash that it has.
+        got: Digest,
+    },
     /// A file operation.
     #[error("{operation} {}: {source}", path.display())]
     Io {
@@ -88,8 +98,8 @@ pub struct NewRun<'a> {
     pub initial_state: &'a [u8],
     /// The data set of each stage.
     pub datasets: Vec<DatasetBinding>,
-    /// Files whose bytes become blobs: indexes and shards.
-    pub files: Vec<PathBuf>,
+    /// Files whose bytes become blobs, and the names that they have to hash to: indexes and shards.
+    pub files: Vec<(PathBuf, Digest)>,
     /// Secret bytes of the operator's key, or none for fresh ones; given only where a run has to be repeatable.
     pub operator_seed: Option<[u8; 32]>,
 }
@@ -136,8 +146,11 @@ impl Folder {
             None => keyfile::load_or_create(&dir.join("keys/log.key"))?,
         };
         let store = BlobStore::open(&dir.join("store"))?;
-        for file in &new.files {
-            store.put_file(file)?;
+        for (file, expected) in &new.files {
+            let got = store.put_file(file)?.digest;
+            if got != *expected {
+                return Err(FolderError::Damaged { path: file.clone(), expected: *expected, got });
+            }
         }
         let origin = format!("talkoot.local/{}/{}", new.terms.name, operator.id().short());
         let signer = SignerKey::log(&origin, &log_key.seed())

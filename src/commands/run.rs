@@ -9,7 +9,10 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use talkoot_coordinator::{Folder, NewRun};
 use talkoot_dataset::{PackIndex, Tokenizer};
-use talkoot_protocol::manifest::{DatasetBinding, Manifest, RunId, Terms};
+use talkoot_protocol::{
+    digest::{BlobRef, Digest},
+    manifest::{DatasetBinding, Manifest, RunId, Terms},
+};
 use talkoot_trainer::{config::ModelConfig, huggingface, presets, state::State};
 
 use super::{read_file, say};
@@ -121,12 +124,11 @@ pub(crate) fn create(new: &NewFolder<'_>) -> Result<RunId> {
             stage.sequence_tokens
         );
         let folder = path.parent().unwrap_or(Path::new("."));
-        files.push(path.clone());
-        files.extend(index.shards.iter().map(|shard| folder.join(shard.blob.digest.to_string())));
-        bindings.push(DatasetBinding {
-            index: talkoot_protocol::digest::BlobRef::of(&bytes),
-            packs: index.totals.packs,
-        });
+        let blob = BlobRef::of(&bytes);
+        files.push((path.clone(), blob.digest));
+        let shards = index.shards.iter().map(|shard| shard.blob.digest);
+        files.extend(shards.map(|digest| (folder.join(digest.to_string()), digest)));
+        bindings.push(DatasetBinding { index: blob, packs: index.totals.packs });
     }
     let (config, state) = match new.model {
         Some(folder) => huggingface::read_folder(folder)?,
@@ -177,7 +179,7 @@ fn fresh_model(tokenizer: &Tokenizer, seed: u64) -> (ModelConfig, State) {
 /// Writes the last agreed state of the run in `dir` as a Hugging Face folder; returns the run's manifest.
 pub(crate) fn export_model(dir: &Path, out: &Path) -> Result<Manifest> {
     let (manifest, state) = last_state(dir)?;
-    let blob = |digest: &talkoot_protocol::digest::Digest| dir.join("store/blobs").join(digest.to_string());
+    let blob = |digest: &Digest| dir.join("store/blobs").join(digest.to_string());
     let config = talkoot_execution::parse_config(&read_file(&blob(&manifest.bindings.config.digest))?)?;
     let path = blob(&state.digest);
     if !path.exists() {
@@ -194,7 +196,7 @@ pub(crate) fn export_model(dir: &Path, out: &Path) -> Result<Manifest> {
 }
 
 /// Manifest and last agreed state of the run in `dir`, from its ledger.
-fn last_state(dir: &Path) -> Result<(Manifest, talkoot_protocol::digest::BlobRef)> {
+fn last_state(dir: &Path) -> Result<(Manifest, BlobRef)> {
     let mut watch = crate::demo::LedgerWatch::new(&dir.join("ledger"));
     watch.read_new(|_, _| ())?;
     let state = watch.state().with_context(|| format!("{} holds no run", dir.display()))?;
