@@ -46,3 +46,95 @@ pub fn compare(commit: &Commit, claimed_trace: &[u8], replay: &Executed) -> Find
     }
     Finding::Pass
 }
+
+#[cfg(test)]
+mod tests {
+    use talkoot_protocol::digest::Digest;
+    use talkoot_trainer::trace::trace_bytes;
+
+    use super::*;
+
+    fn steps(losses: &[f32]) -> Vec<StepRecord> {
+        losses
+            .iter()
+            .map(|loss| StepRecord { loss: *loss, gradient_norm: 1.0, tokens: 10, learned_tokens: 5 })
+            .collect()
+    }
+
+    fn executed(losses: &[f32]) -> Executed {
+        let steps = steps(losses);
+        Executed {
+            contribution: b"contribution".to_vec(),
+            trace: trace_bytes(&steps),
+            feedback_out: b"feedback".to_vec(),
+            tokens: steps.iter().map(|step| step.tokens).sum(),
+            steps,
+        }
+    }
+
+    /// The honest commit to `executed`.
+    fn commit(executed: &Executed) -> Commit {
+        Commit {
+            round: 0,
+            start_state: Digest::of(b"start"),
+            work: Digest::of(b"work"),
+            steps: 3,
+            contribution: BlobRef::of(&executed.contribution),
+            trace: BlobRef::of(&executed.trace),
+            feedback_in: None,
+            feedback_out: BlobRef::of(&executed.feedback_out),
+            tokens: executed.tokens,
+            loss_first_micronats: micronats(executed.steps[0].loss),
+            loss_last_micronats: micronats(executed.steps[executed.steps.len() - 1].loss),
+            train_ms: 1,
+        }
+    }
+
+    fn what(finding: &Finding) -> (DivergentPart, Option<u32>) {
+        match finding {
+            Finding::Fail(divergence) => (divergence.what, divergence.first_step),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_honest_commit_passes() {
+        let replay = executed(&[3.0, 2.0, 1.0]);
+        assert_eq!(compare(&commit(&replay), &replay.trace, &replay), Finding::Pass);
+    }
+
+    #[test]
+    fn the_first_step_that_differs_is_named_with_both_losses() {
+        let replay = executed(&[3.0, 2.0, 1.0]);
+        let claimed = executed(&[3.0, 2.5, 1.0]);
+        let finding = compare(&commit(&claimed), &claimed.trace, &replay);
+        assert_eq!(what(&finding), (DivergentPart::Step, Some(1)));
+        let Finding::Fail(divergence) = finding else { unreachable!("it failed") };
+        assert_eq!(divergence.claimed_micronats, Some(2_500_000));
+        assert_eq!(divergence.replayed_micronats, Some(2_000_000));
+    }
+
+    #[test]
+    fn each_other_difference_has_its_own_name() {
+        let replay = executed(&[3.0, 2.0, 1.0]);
+        let honest = commit(&replay);
+        let forged = Commit { contribution: BlobRef::of(b"noise"), ..honest.clone() };
+        assert_eq!(what(&compare(&forged, &replay.trace, &replay)), (DivergentPart::Contribution, None));
+        let hoarded = Commit { feedback_out: BlobRef::of(b"more"), ..honest.clone() };
+        assert_eq!(what(&compare(&hoarded, &replay.trace, &replay)), (DivergentPart::Feedback, None));
+        let boasting = Commit { loss_last_micronats: 1, ..honest.clone() };
+        assert_eq!(what(&compare(&boasting, &replay.trace, &replay)), (DivergentPart::Summary, None));
+        let garbled = Commit { trace: BlobRef::of(b"no trace"), ..honest };
+        assert_eq!(what(&compare(&garbled, b"no trace", &replay)), (DivergentPart::Malformed, None));
+    }
+
+    #[test]
+    fn one_bit_of_a_loss_is_enough() {
+        let replay = executed(&[3.0, 2.0, 1.0]);
+        let claimed = executed(&[3.0, 2.0, f32::from_bits(1.0f32.to_bits() + 1)]);
+        assert_eq!(
+            what(&compare(&commit(&claimed), &claimed.trace, &replay)),
+            (DivergentPart::Step, Some(2))
+        );
+    }
+}
