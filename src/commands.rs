@@ -177,10 +177,16 @@ async fn stop_signal() {
     let _ = tokio::signal::ctrl_c().await;
 }
 
-/// Prints a line that was asked for.
-#[expect(clippy::print_stdout, reason = "this is what the command is for")]
+/// Prints a line that was asked for. A reader that has read enough and closed the pipe is no trouble, and changes
+/// nothing about the exit code.
 fn say(line: &str) {
-    println!("{line}");
+    use std::io::{ErrorKind, Write};
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            tell(&format!("talkoot: writing the answer: {error}"))
+        }
+        _ => {}
+    }
 }
 
 /// Tells somebody who watches; what a program reads goes elsewhere.
