@@ -9,7 +9,7 @@ use talkoot_network::{
 use talkoot_protocol::{
     challenge::DrawKey,
     digest::BlobRef,
-    event::{Challenge, DivergentPart, Event, Finding, Join, Leave, Obstacle, Outcome, Role, Verdict},
+    event::{Challenge, DivergentPart, Event, Finding, Join, Obstacle, Outcome, Role, Verdict},
     identity::MemberId,
     link::JoinLink,
     message::head_topic,
@@ -23,9 +23,6 @@ use crate::replay::{Replay, disproved};
 /// Share of the manifest's verification deadline after which a blob that a member does not hand out counts as
 /// withheld: the verdict has to reach the log before the deadline.
 const WITHHELD_AFTER: f64 = 0.5;
-
-/// How long a verifier that leaves waits for the coordinator to take its farewell.
-const FAREWELL: Duration = Duration::from_secs(3);
 
 /// How a verifier takes part.
 #[derive(Debug, Clone)]
@@ -130,13 +127,7 @@ impl Verifier {
             outcome = self.verify() => Some(outcome),
         };
         if outcome.is_none() {
-            let state = self.follower.state();
-            let active = state.members().get(&self.follower.id()).is_some_and(Member::is_active);
-            if active && state.phase() != Phase::Ended {
-                let leave = Event::Leave(Leave { seen: state.size() });
-                let left = tokio::time::timeout(FAREWELL, self.follower.submit(&leave)).await;
-                tracing::info!(?left, "left the run");
-            }
+            self.follower.leave().await;
         }
         self.network.shutdown().await;
         outcome.unwrap_or(Ok(()))

@@ -5,7 +5,6 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use talkoot_network::{
@@ -14,11 +13,11 @@ use talkoot_network::{
 };
 use talkoot_protocol::{
     digest::BlobRef,
-    event::{Commit, Event, Join, Leave, Outcome, Role},
+    event::{Commit, Event, Join, Outcome, Role},
     identity::MemberId,
     link::JoinLink,
     message::head_topic,
-    run::{Phase, RunState},
+    run::RunState,
 };
 use talkoot_replica::{Follower, Inputs, ReplicaError, Submission, Weights};
 use tokio_util::sync::CancellationToken;
@@ -36,9 +35,6 @@ const ROUNDS_KEPT: usize = 3;
 
 /// Greatest length of an error-feedback buffer that is read back: a terabyte, as the ledger's bound on blobs.
 const MAX_FEEDBACK_BYTES: u64 = 1 << 40;
-
-/// How long a node that leaves waits for the coordinator to take its farewell.
-const FAREWELL: Duration = Duration::from_secs(3);
 
 /// How a node takes part.
 #[derive(Debug, Clone)]
@@ -168,20 +164,10 @@ impl Node {
             outcome = self.take_part() => Some(outcome),
         };
         if outcome.is_none() {
-            self.say_farewell().await;
+            self.follower.leave().await;
         }
         self.network.shutdown().await;
         outcome.unwrap_or(Ok(()))
-    }
-
-    async fn say_farewell(&self) {
-        let state = self.follower.state();
-        let active = state.members().get(&self.me()).is_some_and(talkoot_protocol::run::Member::is_active);
-        if active && state.phase() != Phase::Ended {
-            let leave = Event::Leave(Leave { seen: state.size() });
-            let left = tokio::time::timeout(FAREWELL, self.follower.submit(&leave)).await;
-            tracing::info!(?left, "left the run");
-        }
     }
 
     fn me(&self) -> MemberId {

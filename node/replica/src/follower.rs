@@ -9,11 +9,11 @@ use talkoot_ledger::{Mirror, VerifierKey};
 use talkoot_network::{Network, NetworkEvent};
 use talkoot_protocol::{
     entry::Statement,
-    event::Event,
+    event::{Event, Leave},
     identity::{Keypair, MemberId},
     manifest::RunId,
     message::{MAX_ENTRIES, Request, Response, head_topic},
-    run::RunState,
+    run::{Member, Phase, RunState},
 };
 use tokio::sync::mpsc::Receiver;
 
@@ -25,6 +25,9 @@ const POLL: Duration = Duration::from_millis(700);
 
 /// Pause before the same question is asked again of peers who did not answer.
 const RETRY: Duration = Duration::from_millis(300);
+
+/// How long a member that leaves waits for the coordinator to take its farewell.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// A member's own copy of the ledger, the fold over it, and the way to the coordinator.
 #[derive(Debug)]
@@ -190,6 +193,17 @@ impl Follower {
                     }
                 },
             }
+        }
+    }
+
+    /// Tells the coordinator that this member leaves, when it is an active one of a run that goes on. A coordinator
+    /// that does not answer is not waited for.
+    pub async fn leave(&self) {
+        let active = self.state.members().get(&self.id()).is_some_and(Member::is_active);
+        if active && self.state.phase() != Phase::Ended {
+            let leave = Event::Leave(Leave { seen: self.state.size() });
+            let left = tokio::time::timeout(FAREWELL, self.submit(&leave)).await;
+            tracing::info!(?left, "left the run");
         }
     }
 

@@ -47,6 +47,15 @@ pub fn to_bytes<T: Encode<()>>(value: &T) -> Vec<u8> {
         .expect("writing into memory does not fail, and no encoder of ours raises an error")
 }
 
+/// Reads a byte string of exactly `N` bytes; `wrong` says what it should have been.
+pub(crate) fn decode_array<const N: usize>(
+    d: &mut minicbor::Decoder<'_>,
+    wrong: &'static str,
+) -> Result<[u8; N], minicbor::decode::Error> {
+    let at = d.position();
+    d.bytes()?.try_into().map_err(|_| minicbor::decode::Error::message(wrong).at(at))
+}
+
 /// Reads a value of at most `limit` bytes.
 ///
 /// # Errors

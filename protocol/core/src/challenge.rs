@@ -63,12 +63,7 @@ impl<C> Encode<C> for DrawProof {
 
 impl<'b, C> Decode<'b, C> for DrawProof {
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let at = d.position();
-        let bytes = d.bytes()?;
-        bytes
-            .try_into()
-            .map(Self)
-            .map_err(|_| minicbor::decode::Error::message("a draw proof has 80 bytes").at(at))
+        crate::canonical::decode_array(d, "a draw proof has 80 bytes").map(Self)
     }
 }
 

@@ -106,12 +106,7 @@ impl<C> Encode<C> for Digest {
 
 impl<'b, C> Decode<'b, C> for Digest {
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let at = d.position();
-        let bytes = d.bytes()?;
-        bytes
-            .try_into()
-            .map(Self)
-            .map_err(|_| minicbor::decode::Error::message("a digest has 32 bytes").at(at))
+        crate::canonical::decode_array(d, "a digest has 32 bytes").map(Self)
     }
 }
 

@@ -98,12 +98,7 @@ impl<C> Encode<C> for MemberId {
 
 impl<'b, C> Decode<'b, C> for MemberId {
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let at = d.position();
-        let bytes = d.bytes()?;
-        bytes
-            .try_into()
-            .map(Self)
-            .map_err(|_| minicbor::decode::Error::message("a member id has 32 bytes").at(at))
+        crate::canonical::decode_array(d, "a member id has 32 bytes").map(Self)
     }
 }
 
@@ -142,12 +137,7 @@ impl<C> Encode<C> for Signature {
 
 impl<'b, C> Decode<'b, C> for Signature {
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let at = d.position();
-        let bytes = d.bytes()?;
-        bytes
-            .try_into()
-            .map(Self)
-            .map_err(|_| minicbor::decode::Error::message("a signature has 64 bytes").at(at))
+        crate::canonical::decode_array(d, "a signature has 64 bytes").map(Self)
     }
 }
 
