@@ -67,17 +67,20 @@ pub fn load(file: &Path, pictures: &Path) -> Result<Vec<HeldOutQuestion>, HeldOu
     if let Some(reject) = ingested.rejects.into_iter().next() {
         return Err(HeldOutError::Rejected(Box::new(reject)));
     }
+    let roots = ingested.roots;
     let question = |mut sample: ingest::Sample| {
         let answer = sample.messages.pop().filter(|last| last.role == Role::Assistant)?;
+        let pictures = sample.pictures.iter().map(|p| roots.file(&p.root, &p.path).ok());
         Some(HeldOutQuestion {
             id: sample.origin.id.unwrap_or_else(|| sample.origin.record.to_string()),
-            kind: sample.kind,
+            // A tag of somebody else's means nothing here.
+            kind: sample.kind.and_then(|kind| serde_json::from_value(kind.into()).ok()),
             messages: sample.messages,
-            pictures: sample.pictures,
+            pictures: pictures.collect::<Option<_>>()?,
             answer: answer.text,
         })
     };
-    // Ingest has checked that every record ends with an answer.
+    // Ingest has checked that every record ends with an answer and that its pictures are there.
     Ok(ingested.samples.into_iter().filter_map(question).collect())
 }
 

@@ -48,6 +48,7 @@ pub mod pack;
 pub mod preprocess;
 mod random;
 pub mod reader;
+pub mod sample;
 pub mod sequence;
 pub mod shard;
 pub mod synth;
@@ -59,6 +60,7 @@ pub use self::{
     pack::{PackOptions, PackReport, pack_dataset},
     preprocess::{PreprocessOptions, Rgb},
     reader::{PackReader, ReadError},
+    sample::{ListReader, ListWriter, PictureRef, Reject, RejectKind, Roots, Sample, SampleId},
     sequence::PackedSequence,
     synth::{QuestionKind, SynthOptions, SynthReport},
     tokenizer::{Tokenizer, build_demo_tokenizer},

@@ -24,8 +24,8 @@ pub use self::{fit::best_fit_decreasing, report::PackReport};
 use crate::{
     chat::{self, ChatError, Encoded},
     index::{IndexError, MAX_SEQUENCE_TOKENS},
-    ingest::{self, IngestError, Reject, RejectKind, Sample},
-    preprocess::{PictureError, PreprocessOptions, Rgb, TOKEN_SIDE},
+    ingest::{self, IngestError, Reject, RejectKind, Roots, Sample},
+    preprocess::{PreprocessOptions, Rgb, TOKEN_SIDE},
     random::Dice,
     tokenizer::{Tokenizer, TokenizerError},
 };
@@ -151,26 +151,21 @@ struct Ready {
     pictures: Vec<Rgb>,
 }
 
-fn picture_fault(error: PictureError, root: &Path) -> (RejectKind, String) {
-    let kind = match error {
-        PictureError::Read { .. } => RejectKind::MissingPicture,
-        _ => RejectKind::BadPicture,
-    };
-    // The folder's own path is nobody's business and differs from machine to machine.
-    (kind, error.to_string().replace(&format!("{}{}", root.display(), std::path::MAIN_SEPARATOR), ""))
-}
-
 /// Makes a sample ready to be stored, or says why not.
 fn prepare(
     sample: &Sample,
     options: &PackOptions,
-    root: &Path,
+    roots: &Roots,
     tokenizer: &Tokenizer,
 ) -> Result<Ready, (RejectKind, String)> {
     let pictures = sample
         .pictures
         .iter()
-        .map(|file| options.preprocess.load(file).map_err(|error| picture_fault(error, root)))
+        .map(|picture| {
+            let bytes = roots.read(picture, options.preprocess.limits.file_bytes)?;
+            let loaded = options.preprocess.load_bytes(&bytes, Path::new(&picture.name()));
+            loaded.map_err(|error| (RejectKind::BadPicture, error.to_string()))
+        })
         .collect::<Result<Vec<_>, _>>()?;
     if let Some(picture) = pictures.iter().find(|p| p.width.max(p.height) > u32::from(u16::MAX)) {
         let reason = format!("{}x{} pixels after resizing", picture.width, picture.height);
@@ -206,15 +201,14 @@ pub fn pack_dataset(options: &PackOptions) -> Result<PackReport, PackError> {
     options.check()?;
     let tokenizer = Tokenizer::from_bytes(&options.tokenizer)?;
     let ingested = ingest::ingest(&options.records, &options.pictures)?;
-    let read = |source| IngestError::Read { path: options.pictures.clone(), source };
-    let root = options.pictures.canonicalize().map_err(read)?;
     tracing::debug!(records = ingested.records, rejects = ingested.rejects.len(), "records read");
 
     let measured: Vec<Result<u32, (RejectKind, String)>> = ingested
         .samples
         .par_iter()
         .map(|sample| {
-            prepare(sample, options, &root, &tokenizer).map(|ready| ready.encoded.tokens.len() as u32)
+            prepare(sample, options, &ingested.roots, &tokenizer)
+                .map(|ready| ready.encoded.tokens.len() as u32)
         })
         .collect();
     let mut rejects = ingested.rejects;
@@ -228,7 +222,7 @@ pub fn pack_dataset(options: &PackOptions) -> Result<PackReport, PackError> {
             Err((kind, reason)) => rejects.push(Reject::new(sample.origin, kind, reason)),
         }
     }
-    let writer = write::Writer::new(options, &root, &tokenizer)?;
+    let writer = write::Writer::new(options, &ingested.roots, &tokenizer)?;
     writer.rejects(&mut rejects)?;
     if samples.is_empty() {
         return Err(PackError::NothingLeft { records: ingested.records, rejects: writer.rejects_path() });

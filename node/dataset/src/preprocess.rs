@@ -109,6 +109,16 @@ impl PreprocessOptions {
         let picture = decode::decode_file(file, &self.limits)?;
         self.fit(&picture).map_err(|source| PictureError::Shape { file: file.to_path_buf(), source })
     }
+
+    /// Decodes and resizes an encoded picture; `name` stands for the file in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`PictureError`] naming `name` and what is wrong with it.
+    pub fn load_bytes(&self, bytes: &[u8], name: &Path) -> Result<Rgb, PictureError> {
+        let picture = decode::decode_bytes(bytes, name, &self.limits)?;
+        self.fit(&picture).map_err(|source| PictureError::Shape { file: name.to_path_buf(), source })
+    }
 }
 
 #[cfg(test)]

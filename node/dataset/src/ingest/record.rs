@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     chat::{Message, Role},
-    synth::QuestionKind,
+    sample::MAX_NAME_BYTES,
 };
 
 #[derive(Deserialize)]
@@ -37,7 +37,7 @@ struct RawRecord {
 pub(super) struct Record {
     pub(super) messages: Vec<Message>,
     pub(super) pictures: Vec<String>,
-    pub(super) kind: Option<QuestionKind>,
+    pub(super) kind: Option<String>,
 }
 
 /// The record's id as text; numbers are common.
@@ -58,7 +58,10 @@ pub(super) fn parse(value: Value) -> Result<Record, String> {
         Some(OneOrMany::Many(names)) => names,
     };
     let messages = raw.conversations.into_iter().map(|t| Message { role: t.from, text: t.value }).collect();
-    // A tag of somebody else's is no reason to refuse a record.
-    let kind = raw.kind.and_then(|kind| serde_json::from_value(kind).ok());
+    // A tag of another form is no reason to refuse a record.
+    let kind = match raw.kind {
+        Some(Value::String(kind)) if kind.len() <= MAX_NAME_BYTES => Some(kind),
+        _ => None,
+    };
     Ok(Record { messages, pictures, kind })
 }

@@ -58,7 +58,9 @@ fn the_usual_shapes_are_read() {
     let pictures: Vec<usize> = out.samples.iter().map(|sample| sample.pictures.len()).collect();
     assert_eq!(pictures, [1, 0, 2, 0]);
     assert_eq!(out.samples[0].origin.id.as_deref(), Some("7"));
-    assert_eq!(out.samples[2].origin, Origin { file: "good.jsonl".into(), record: 2, id: None });
+    let origin =
+        Origin { source: "good".into(), file: "good.jsonl".into(), record: 2, id: None, licence: None };
+    assert_eq!(out.samples[2].origin, origin);
     assert_eq!(out.samples[3].messages.len(), 5);
 }
 

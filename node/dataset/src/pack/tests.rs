@@ -74,15 +74,13 @@ fn what_is_read_is_what_was_said_and_drawn() {
     assert!(report.shards.len() > 1, "{} shards", report.shards.len());
     let reader = reader(&report);
     let tokenizer = Tokenizer::from_bytes(&options.tokenizer).unwrap();
-    let root = options.pictures.canonicalize().unwrap();
-    let mut expected: Vec<(Vec<u32>, Vec<i64>, Vec<Rgb>)> =
-        ingest::ingest(&options.records, &options.pictures)
-            .unwrap()
-            .samples
-            .iter()
-            .map(|sample| prepare(sample, &options, &root, &tokenizer).unwrap())
-            .map(|ready| (ready.encoded.tokens, ready.encoded.labels, ready.pictures))
-            .collect();
+    let ingested = ingest::ingest(&options.records, &options.pictures).unwrap();
+    let mut expected: Vec<(Vec<u32>, Vec<i64>, Vec<Rgb>)> = ingested
+        .samples
+        .iter()
+        .map(|sample| prepare(sample, &options, &ingested.roots, &tokenizer).unwrap())
+        .map(|ready| (ready.encoded.tokens, ready.encoded.labels, ready.pictures))
+        .collect();
     let mut totals = (0, 0);
     for pack in 0..reader.packs() {
         let pack = reader.read(pack).unwrap();

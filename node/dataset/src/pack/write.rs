@@ -13,7 +13,7 @@ use talkoot_protocol::digest::BlobRef;
 use super::{PackError, PackOptions, PackReport, Ready, prepare, report::blobs_of};
 use crate::{
     index::{PackIndex, ShardEntry, Totals},
-    ingest::{Reject, Sample},
+    ingest::{Reject, Roots, Sample},
     shard::{MAX_PACKS, PackRules, Packed, Picture, encode_pack, encode_shard, shard_bytes},
     tokenizer::Tokenizer,
 };
@@ -23,7 +23,7 @@ const PACKS_AT_A_TIME: usize = 64;
 
 pub(super) struct Writer<'a> {
     options: &'a PackOptions,
-    root: &'a Path,
+    roots: &'a Roots,
     tokenizer: &'a Tokenizer,
 }
 
@@ -38,12 +38,12 @@ struct Filling {
 impl<'a> Writer<'a> {
     pub(super) fn new(
         options: &'a PackOptions,
-        root: &'a Path,
+        roots: &'a Roots,
         tokenizer: &'a Tokenizer,
     ) -> Result<Self, PackError> {
         fs::create_dir_all(&options.out)
             .map_err(|source| PackError::Write { path: options.out.clone(), source })?;
-        Ok(Self { options, root, tokenizer })
+        Ok(Self { options, roots, tokenizer })
     }
 
     pub(super) fn rejects_path(&self) -> PathBuf {
@@ -114,7 +114,7 @@ impl<'a> Writer<'a> {
                 record: sample.origin.record,
                 reason,
             };
-            let Ready { encoded, pictures } = prepare(sample, self.options, self.root, self.tokenizer)
+            let Ready { encoded, pictures } = prepare(sample, self.options, self.roots, self.tokenizer)
                 .map_err(|(_, reason)| changed(reason))?;
             let length = encoded.tokens.len() as u32;
             if length != lengths[at] {
