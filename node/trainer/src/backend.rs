@@ -188,6 +188,11 @@ pub struct HeadGradients<'a, T> {
 ///
 /// Lengths and shapes are the caller's business: an operation may panic on a buffer that is too short, since they come
 /// from the model's code and never from outside.
+///
+/// # Errors
+///
+/// Every operation fails with a [`BackendError`] when the device has no room or is gone, and for no other reason.
+#[expect(clippy::missing_errors_doc, reason = "said once above, for all operations")]
 pub trait Backend: fmt::Debug + Send + Sync {
     /// Numbers on the device.
     type Buffer: fmt::Debug + Send + Sync;
@@ -253,7 +258,10 @@ pub trait Backend: fmt::Debug + Send + Sync {
     ) -> Done;
 
     /// Adds to `dx`. `parameters` are the gradients of weight and bias where they are trained.
-    #[expect(clippy::too_many_arguments, reason = "a backward takes what its forward took, and the gradients")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a backward takes what its forward took, and the gradients"
+    )]
     fn layer_norm_backward(
         &self,
         width: usize,
@@ -276,7 +284,10 @@ pub trait Backend: fmt::Debug + Send + Sync {
     ) -> Done;
 
     /// Adds to `dx`; `dweight` where it is trained.
-    #[expect(clippy::too_many_arguments, reason = "a backward takes what its forward took, and the gradients")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a backward takes what its forward took, and the gradients"
+    )]
     fn rms_norm_backward(
         &self,
         width: usize,
@@ -322,7 +333,10 @@ pub trait Backend: fmt::Debug + Send + Sync {
     ) -> Done;
 
     /// Turns `dy` into the gradient of `x`, in place; `dweight` where it is trained.
-    #[expect(clippy::too_many_arguments, reason = "a backward takes what its forward took, and the gradients")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a backward takes what its forward took, and the gradients"
+    )]
     fn norm_and_rotate_backward(
         &self,
         shape: HeadShape,
@@ -416,7 +430,6 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// `parameter = parameter * keep - step_size * (m / (sqrt(v) / root_correction + epsilon))`, nothing fused.
     ///
     /// `keep` is one minus learning rate times weight decay for parameters that decay, and one for the others.
-    #[expect(clippy::too_many_arguments, reason = "the optimiser has two moments and a decay per parameter")]
     fn adamw(
         &self,
         step: AdamWStep,

@@ -4,7 +4,10 @@
 //! the bits are equal. [`Isa`] can only be made for instructions that the processor has, which is what makes calling the
 //! wider versions sound.
 
-#![allow(unsafe_code, reason = "a function compiled for more instructions is called after they were detected")]
+#![allow(
+    unsafe_code,
+    reason = "a function compiled for more instructions is called after they were detected"
+)]
 
 /// Instructions that the processor was found to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -29,7 +29,7 @@ const WASTE: usize = 2;
 impl Pool {
     /// `len` numbers of any value.
     pub(crate) fn take(&self, len: usize) -> Buffer {
-        let mut numbers = self.from_shelf(len).unwrap_or_else(|| Vec::with_capacity(len));
+        let mut numbers = self.reuse(len).unwrap_or_else(|| Vec::with_capacity(len));
         // only what was never written is written now
         numbers.resize(len, 0.0);
         Buffer { numbers, pool: self.clone() }
@@ -37,7 +37,7 @@ impl Pool {
 
     /// `len` zeros.
     pub(crate) fn zeros(&self, len: usize) -> Buffer {
-        match self.from_shelf(len) {
+        match self.reuse(len) {
             Some(mut numbers) => {
                 numbers.clear();
                 numbers.resize(len, 0.0);
@@ -53,7 +53,7 @@ impl Pool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn from_shelf(&self, len: usize) -> Option<Vec<f32>> {
+    fn reuse(&self, len: usize) -> Option<Vec<f32>> {
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (&capacity, of_that_size) = shelf.range_mut(len..=len.saturating_mul(WASTE)).next()?;
         let found = of_that_size.pop();
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(pool.zeros(1000).as_ptr(), address);
         assert_ne!(pool.take(100).as_ptr(), address, "a tenth would waste the rest");
         pool.clear();
-        assert!(pool.from_shelf(1000).is_none());
+        assert!(pool.reuse(1000).is_none());
     }
 
     #[test]
