@@ -47,9 +47,11 @@
 
 pub mod adamw;
 pub mod aggregate;
+pub mod backend;
 pub mod batch;
 pub mod config;
 pub mod contribution;
+pub mod cpu;
 pub mod evaluate;
 pub mod generate;
 pub mod huggingface;

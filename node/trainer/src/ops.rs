@@ -12,7 +12,7 @@ mod lanes;
 mod linear;
 mod norms;
 #[cfg(test)]
-mod plain;
+pub(crate) mod plain;
 mod rotate;
 mod softmax;
 mod swiglu;
