@@ -56,25 +56,31 @@ fn by_destination(from_rows: &[u32], to_rows: &[u32]) -> Vec<Move> {
     moves
 }
 
-/// Gives every thread a range of the rows that are written, cut where about half of the moves lie on each side. `to`
+/// Gives every thread a range of the rows that are written, with about half of the moves on each side of a cut. `to`
 /// begins at row `first`, which `serve` is told with its part.
 fn move_rows<F>(width: usize, moves: &[Move], to: &mut [f32], first: usize, serve: &F)
 where
     F: Fn(&[Move], &mut [f32], usize) + Sync,
 {
-    // the first move to the row of the middle one, so that a row is never cut
-    let middle = moves.get(moves.len() / 2).map_or(0, |half| moves.partition_point(|row| row.to < half.to));
-    let whole = moves.len() <= rows_of_task(width, to.len()) || middle == 0;
-    if whole {
+    let few = moves.len() <= rows_of_task(width, moves.len() * width);
+    let Some(cut) = cut_near_half(moves).filter(|_| !few) else {
         return serve(moves, to, first);
-    }
-    let (early, late) = moves.split_at(middle);
+    };
+    let (early, late) = moves.split_at(cut);
     let row = late[0].to as usize;
     let (above, below) = to.split_at_mut((row - first) * width);
     rayon::join(
         || move_rows(width, early, above, first, serve),
         || move_rows(width, late, below, row, serve),
     );
+}
+
+/// Where moves can be cut without cutting those to one row: before the row that the middle one goes to, or behind it
+/// where that row is the first. `None` where all go to one row.
+fn cut_near_half(moves: &[Move]) -> Option<usize> {
+    let middle = moves.get(moves.len() / 2)?.to;
+    let cuts = [moves.partition_point(|row| row.to < middle), moves.partition_point(|row| row.to <= middle)];
+    cuts.into_iter().find(|cut| (1..moves.len()).contains(cut))
 }
 
 #[inline(always)]
@@ -176,6 +182,15 @@ mod tests {
             assert_eq!(row_of(&to, width, b as usize), row_of(&from, width, a as usize));
         }
         assert!((0..rows / 2).all(|i| row_of(&to, width, 2 * i + 1).iter().all(|&x| x == 7.0)));
+    }
+
+    #[test]
+    fn cuts_fall_between_rows() {
+        let moves = |rows: &[u32]| by_destination(rows, rows);
+        assert_eq!(cut_near_half(&moves(&[4, 1, 7, 4, 9, 4])), Some(1));
+        assert_eq!(cut_near_half(&moves(&[1, 1, 1, 1, 7])), Some(4));
+        assert_eq!(cut_near_half(&moves(&[3, 3, 3])), None);
+        assert_eq!(cut_near_half(&[]), None);
     }
 
     #[test]
