@@ -72,10 +72,11 @@ mod tests {
             forward(Isa::best(), &[x], &mut y);
             y[0]
         };
-        let (error, at) = worst(all_floats(4099).filter(|x| *x > -12.5), |x| ulps(ours(x), exact(x)));
+        let inner = all_floats(997).filter(|x| x.abs() > 1e-3 && *x > -12.5 && *x < 100.0);
+        let (error, at) = worst(inner, |x| ulps(ours(x), exact(x)));
         assert!(error <= 8.0, "{error} units in the last place at {at}");
         let relative = |x| (f64::from(ours(x)) - exact(x)).abs() / exact(x).abs().max(1.0);
-        let (error, at) = worst(all_floats(4099), relative);
+        let (error, at) = worst(all_floats(40_961), relative);
         assert!(error <= 1.5e-7, "{error} at {at}");
     }
 
