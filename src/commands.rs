@@ -1,6 +1,7 @@
 //! What the program can be asked to do.
 
 mod audit;
+mod bench;
 pub(crate) mod chat;
 mod coordinator;
 mod dataset;
@@ -49,6 +50,9 @@ enum Command {
     Audit(audit::Audit),
     /// Asks a model about a picture.
     Chat(chat::Chat),
+    /// Measures this machine.
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 impl Arguments {
@@ -76,6 +80,7 @@ impl Arguments {
             Command::Verifier(verifier) => verifier.run(),
             Command::Audit(audit) => audit.run(),
             Command::Chat(chat) => chat.run(),
+            Command::Bench(bench) => bench.run(),
         }
     }
 }

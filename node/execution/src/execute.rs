@@ -2,12 +2,18 @@
 
 use std::ops::ControlFlow;
 
-use talkoot_protocol::{assignment::Work, digest::BlobRef, event::Commit, manifest::Manifest, run::Round};
+use talkoot_protocol::{
+    assignment::Work,
+    digest::BlobRef,
+    event::Commit,
+    manifest::{self, Manifest},
+    run::Round,
+};
 use talkoot_trainer::{
     batch::BatchSource,
     config::ModelConfig,
     contribution::{self, ErrorFeedback, Origin},
-    inner::{InnerPlan, OptimizerSettings, run_inner_steps},
+    inner::{InnerPlan, Normalisation, OptimizerSettings, run_inner_steps},
     state::State,
     trace::{StepRecord, trace_bytes},
 };
@@ -69,6 +75,10 @@ impl Job<'_> {
                 epsilon: optimizer.epsilon.as_f32(),
                 weight_decay: optimizer.weight_decay.as_f32(),
                 clip_norm: optimizer.clip_norm.as_f32(),
+            },
+            normalisation: match stage.normalisation {
+                manifest::Normalisation::Token => Normalisation::Token,
+                manifest::Normalisation::Pack => Normalisation::Pack,
             },
             first_step: self.round.first_step,
             steps: self.work.steps.iter().take(self.steps as usize).cloned().collect(),

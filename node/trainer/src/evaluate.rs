@@ -3,6 +3,7 @@
 use crate::{
     batch::{Pack, PackError},
     config::ModelConfig,
+    cpu::Cpu,
     inner::groups,
     model::{Batch, Model, ModelError, Sample},
     state::State,
@@ -32,7 +33,8 @@ pub enum EvaluateError {
 ///
 /// [`EvaluateError`] when a pack doesn't fit the model or the model cannot run.
 pub fn mean_loss(config: &ModelConfig, state: &State, packs: &[Pack]) -> Result<f64, EvaluateError> {
-    let model = Model::new(config, state, &[])?;
+    let cpu = Cpu::default();
+    let model = Model::new(&cpu, config, state)?;
     let mut samples = Vec::with_capacity(packs.len());
     for (pack, content) in packs.iter().enumerate() {
         content.check(config).map_err(|source| EvaluateError::Pack { pack, source })?;
@@ -40,12 +42,10 @@ pub fn mean_loss(config: &ModelConfig, state: &State, packs: &[Pack]) -> Result<
     }
     let (mut sum, mut learned) = (0.0, 0);
     for group in groups(&samples) {
-        let batch = Batch::new(&group, config).map_err(ModelError::from)?;
-        if batch.learned() > 0 {
-            let losses = model.losses(&batch)?.to_vec1::<f32>().map_err(ModelError::from)?;
-            sum += losses.into_iter().map(f64::from).sum::<f64>();
-            learned += batch.learned();
-        }
+        let batch = Batch::new(samples[group].iter().flatten(), config);
+        let losses = model.losses(&batch)?;
+        learned += losses.len();
+        sum += losses.into_iter().map(f64::from).sum::<f64>();
     }
     Ok(if learned == 0 { 0.0 } else { sum / learned as f64 })
 }

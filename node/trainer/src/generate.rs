@@ -10,7 +10,8 @@ use candle_core::{D, Device, Result as TensorResult, Tensor};
 use crate::{
     batch::{Image, Pack, PackError},
     config::ModelConfig,
-    model::{Batch, Model, ModelError, Sample, attend},
+    model::Sample,
+    reference::{Batch, Model, ModelError, attend},
     state::State,
 };
 

@@ -3,13 +3,15 @@
 //! A pure function of its inputs: the same config, state, plan and packs give the same bits, whatever the number of
 //! threads. Moments start at zero (the manifest's `inner_state = "fresh"`), so nobody has to believe a private past.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use crate::{
-    adamw::{AdamW, AdamWSettings, DecayRule, Gradients, clip},
+    adamw::{AdamW, AdamWSettings, DecayRule, clip_factor, global_norm},
+    backend::Backend,
     batch::{BatchError, BatchSource, PackError},
     config::{ConfigError, ModelConfig},
-    model::{Batch, Model, ModelError, Sample},
+    cpu::Cpu,
+    model::{Batch, Gradients, Keep, Model, ModelError, Sample},
     modules::{Module, trainable},
     schedule::learning_rate,
     state::{State, StateError},
@@ -68,15 +70,27 @@ impl OptimizerSettings {
         }
     }
 
-    fn adamw(&self) -> AdamW {
-        AdamW::new(AdamWSettings {
+    fn adamw<B: Backend>(&self, config: &ModelConfig) -> AdamW<B> {
+        let settings = AdamWSettings {
             beta1: self.beta1,
             beta2: self.beta2,
             epsilon: self.epsilon,
             weight_decay: self.weight_decay,
             decay: DecayRule::Matrices,
-        })
+        };
+        AdamW::new(settings, config)
     }
+}
+
+/// How the loss of a step is normalised over its learned tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Normalisation {
+    /// The mean over all learned tokens of the step.
+    #[default]
+    Token,
+    /// The mean over packs of each pack's mean: every pack counts the same, as in the recipe that we follow. Packs with
+    /// nothing to learn are left out.
+    Pack,
 }
 
 /// What a member is to do in a round.
@@ -86,6 +100,8 @@ pub struct InnerPlan {
     pub trainable: Vec<Module>,
     /// The optimiser.
     pub optimizer: OptimizerSettings,
+    /// How the loss of a step is normalised.
+    pub normalisation: Normalisation,
     /// Index of the first step on the stage's schedule.
     pub first_step: u64,
     /// Pack indices of every inner step, in order.
@@ -184,19 +200,32 @@ pub enum InnerError {
     },
 }
 
-/// Decoder and vision rows that go through the model together. Packs of a step are joined up to this many rows, which
-/// keeps the matrices large enough to be worth a call and the memory bounded. Part of what decides the bits.
-const GROUP_ROWS: usize = 4096;
-
-/// Runs the steps of `plan` from `start` and calls `on_step` after each with its index and record.
+/// Runs the steps of `plan` from `start` on this machine's processor and calls `on_step` after each with its index and
+/// record.
 ///
-/// The loss of a step is the sum of the losses of all learned tokens of its packs over their number. A step with nothing
-/// to learn changes nothing and records a loss of 0. When `on_step` breaks, the outcome holds what was done so far.
+/// The loss of a step is normalised as the plan says. A step with nothing to learn changes nothing and records a loss of
+/// 0. When `on_step` breaks, the outcome holds what was done so far.
 ///
 /// # Errors
 ///
 /// [`InnerError`] names the step and the pack; nothing is returned of a round that failed.
 pub fn run_inner_steps(
+    config: &ModelConfig,
+    start: &State,
+    plan: &InnerPlan,
+    source: &dyn BatchSource,
+    on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
+) -> Result<InnerOutcome, InnerError> {
+    run_inner_steps_on(&Cpu::default(), config, start, plan, source, on_step)
+}
+
+/// The same on any device.
+///
+/// # Errors
+///
+/// As [`run_inner_steps`].
+pub fn run_inner_steps_on<B: Backend>(
+    backend: &B,
     config: &ModelConfig,
     start: &State,
     plan: &InnerPlan,
@@ -210,42 +239,55 @@ pub fn run_inner_steps(
     if names.is_empty() {
         return Err(InnerError::NothingTrainable);
     }
-    let mut optimizer = plan.optimizer.adamw();
-    let mut outcome = InnerOutcome { end: start.clone(), steps: Vec::new(), stopped_early: false };
+    let mut model = Model::new(backend, config, start)
+        .map_err(|source| InnerError::Model { step: 0, source })?
+        .with_keep(Keep::within(config, GROUP_ROWS, KEPT_BYTES));
+    let mut optimizer = plan.optimizer.adamw(config);
+    let mut steps = Vec::new();
+    let mut stopped_early = false;
     for (step, packs) in plan.steps.iter().enumerate() {
         let samples = fetch(config, step, packs, source)?;
         let rate = plan.optimizer.learning_rate(plan.first_step.saturating_add(step as u64));
         let not_finite = |what, value| InnerError::NotFinite { what, step, packs: packs.clone(), value };
-        let found = step_gradients(config, &outcome.end, &names, &samples)
-            .map_err(|source| InnerError::Model { step, source })?;
+        let failed = |source| InnerError::Model { step, source };
+        let found = step_gradients(&model, &names, &samples, plan.normalisation).map_err(failed)?;
         let record = match found {
-            Found { learned: 0, tokens, .. } => {
+            Found { gradients: None, tokens, .. } => {
                 StepRecord { loss: 0.0, gradient_norm: 0.0, tokens, learned_tokens: 0 }
             }
             Found { loss, .. } if !loss.is_finite() => return Err(not_finite("loss", loss)),
-            Found { loss, mut gradients, tokens, learned } => {
-                let norm = clip(&mut gradients, plan.optimizer.clip_norm);
+            Found { loss, gradients: Some(gradients), tokens, learned } => {
+                let norm = global_norm(backend, &gradients).map_err(failed)?;
                 if !norm.is_finite() {
                     return Err(not_finite("gradient norm", norm));
                 }
-                optimizer.step(&mut outcome.end, &gradients, rate);
+                let factor = clip_factor(norm, plan.optimizer.clip_norm);
+                optimizer.step(&mut model, &gradients, rate, factor).map_err(failed)?;
                 StepRecord { loss: loss as f32, gradient_norm: norm as f32, tokens, learned_tokens: learned }
             }
         };
-        outcome.steps.push(record);
+        steps.push(record);
         if on_step(step, &record).is_break() {
-            outcome.stopped_early = step + 1 < plan.steps.len();
+            stopped_early = step + 1 < plan.steps.len();
             break;
         }
     }
+    let step = steps.len().saturating_sub(1);
+    let end = model.state().map_err(|source| InnerError::Model { step, source })?;
     // a last step may overflow a weight without any loss showing it
-    if let Err(StateError::NotFinite { value, .. }) = outcome.end.check(config) {
-        let step = outcome.steps.len().saturating_sub(1);
+    if let Err(StateError::NotFinite { value, .. }) = end.check(config) {
         let packs = plan.steps.get(step).cloned().unwrap_or_default();
         return Err(InnerError::NotFinite { what: "weights", step, packs, value: f64::from(value) });
     }
-    Ok(outcome)
+    Ok(InnerOutcome { end, steps, stopped_early })
 }
+
+/// Decoder and vision rows that go through the model together. Packs of a step are joined up to this many rows, which
+/// keeps the matrices large enough to be worth a call and the memory bounded. It decides nothing about the bits.
+const GROUP_ROWS: usize = 4096;
+
+/// Bytes of intermediate values below which nothing is computed again in backward.
+const KEPT_BYTES: u64 = 512 << 20;
 
 fn fetch(
     config: &ModelConfig,
@@ -264,57 +306,94 @@ fn fetch(
     packs.iter().map(fetch_one).collect()
 }
 
-struct Found {
+struct Found<B: Backend> {
     loss: f64,
-    gradients: Gradients,
+    /// None when there was nothing to learn.
+    gradients: Option<Gradients<B>>,
     tokens: u64,
     learned: u64,
 }
 
-/// Mean loss of a step's packs and its gradient.
-fn step_gradients(
-    config: &ModelConfig,
-    state: &State,
+/// Loss of a step's packs and its gradient.
+fn step_gradients<B: Backend>(
+    model: &Model<'_, B>,
     names: &[String],
     packs: &[Vec<Sample>],
-) -> Result<Found, ModelError> {
-    let model = Model::new(config, state, names)?;
-    let batches = groups(packs).map(|samples| Batch::new(&samples, config)).collect::<Result<Vec<_>, _>>()?;
-    let learned: u64 = batches.iter().map(|batch| batch.learned() as u64).sum();
+    normalisation: Normalisation,
+) -> Result<Found<B>, ModelError> {
+    let learned_in = |pack: &Vec<Sample>| pack.iter().map(Sample::learned).sum::<usize>();
+    let learned: Vec<usize> = packs.iter().map(learned_in).collect();
+    let total = learned.iter().sum::<usize>() as u64;
     let tokens = packs.iter().flatten().map(|sample| sample.tokens.len() as u64).sum();
-    let mut gradients = Gradients::new();
-    let mut sum = 0.0;
-    for batch in batches.iter().filter(|batch| batch.learned() > 0) {
-        let (loss, found) = model.gradients(batch, (1.0 / learned as f64) as f32)?;
-        sum += loss;
-        for (name, more) in found {
-            match gradients.get_mut(&name) {
-                None => drop(gradients.insert(name, more)),
-                Some(so_far) => so_far.iter_mut().zip(more).for_each(|(g, more)| *g += more),
-            }
+    if total == 0 {
+        return Ok(Found { loss: 0.0, gradients: None, tokens, learned: 0 });
+    }
+    let weights = normalisation.weights(&learned);
+    let mut gradients = model.gradients(names)?;
+    let mut loss = 0.0;
+    for group in groups(packs) {
+        let batch = Batch::new(packs[group.clone()].iter().flatten(), model.config());
+        let each = learned[group.clone()].iter().zip(&weights[group]);
+        let scales: Vec<f32> =
+            each.clone().flat_map(|(&count, &weight)| std::iter::repeat_n(weight as f32, count)).collect();
+        let losses = model.differentiate(&batch, &scales, &mut gradients)?;
+        let mut losses = losses.into_iter().map(f64::from);
+        for (&count, weight) in each {
+            loss += weight * losses.by_ref().take(count).sum::<f64>();
         }
     }
-    Ok(Found { loss: sum / (learned.max(1)) as f64, gradients, tokens, learned })
+    gradients.finish(model.backend())?;
+    Ok(Found { loss, gradients: Some(gradients), tokens, learned: total })
+}
+
+impl Normalisation {
+    /// What every learned token of each pack counts, from the numbers of learned tokens; a pack with none has no part.
+    fn weights(self, learned: &[usize]) -> Vec<f64> {
+        let total: usize = learned.iter().sum();
+        let packs = learned.iter().filter(|&&count| count > 0).count();
+        let weight = |&count: &usize| match self {
+            _ if count == 0 => 0.0,
+            Self::Token => 1.0 / total as f64,
+            Self::Pack => 1.0 / (packs as f64 * count as f64),
+        };
+        learned.iter().map(weight).collect()
+    }
 }
 
 /// Joins packs in order until their rows fill a group; a pack is never split.
-pub(crate) fn groups(packs: &[Vec<Sample>]) -> impl Iterator<Item = Vec<Sample>> {
-    let rows = |pack: &[Sample]| -> usize {
+pub(crate) fn groups(packs: &[Vec<Sample>]) -> Vec<Range<usize>> {
+    let rows = |pack: &Vec<Sample>| -> usize {
         let row_count = |sample: &Sample| {
             sample.tokens.len() + sample.pictures.iter().map(|p| p.len() + 1).sum::<usize>()
         };
         pack.iter().map(row_count).sum()
     };
-    let mut groups: Vec<(usize, Vec<Sample>)> = Vec::new();
-    for pack in packs {
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    let mut so_far = 0;
+    for (i, pack) in packs.iter().enumerate() {
         let more = rows(pack);
         match groups.last_mut() {
-            Some((so_far, group)) if *so_far + more <= GROUP_ROWS => {
-                *so_far += more;
-                group.extend_from_slice(pack);
+            Some(group) if so_far + more <= GROUP_ROWS => {
+                group.end = i + 1;
+                so_far += more;
             }
-            _ => groups.push((more, pack.clone())),
+            _ => {
+                groups.push(i..i + 1);
+                so_far = more;
+            }
         }
     }
-    groups.into_iter().map(|(_, group)| group)
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_counts_the_same_in_every_pack_or_every_pack_counts_the_same() {
+        assert_eq!(Normalisation::Token.weights(&[1, 3, 0]), [0.25, 0.25, 0.0]);
+        assert_eq!(Normalisation::Pack.weights(&[1, 4, 0]), [0.5, 0.125, 0.0]);
+        assert_eq!(Normalisation::Pack.weights(&[0, 0]), [0.0, 0.0]);
+    }
 }

@@ -1,29 +1,35 @@
-//! The model as a plain, obviously right graph on candle-core: the reference that faster kernels are held to.
+//! The model, written once against a [`Backend`]: forward, backward, and what is kept in between.
 //!
 //! ```text
 //! pictures -> patches -> vision tower -> merger --.
-//! tokens   -> embedding rows ----------------------+-> spliced rows -> decoder -> norm -> head -> loss
+//! tokens   -> embedding rows ----------------------+-> spliced rows -> decoder -> norm -> head + loss
 //! ```
+//! There is no tape. Forward leaves with each block its input and three small things (the attention's output, its
+//! statistics, the middle of the block); backward goes through the blocks in reverse, computes the rest of one block
+//! again, and hands each weight's gradient to [`Gradients`] at once. So memory is one block's worth whatever the depth,
+//! and the values that are computed again are the same to the bit. With [`Keep::Everything`] nothing is computed again.
 //!
-//! Rows of many pictures and many samples go through together; only attention looks at who belongs to whom, and it
-//! works on runs of equally long sequences ([`Batch`]), so no S x S mask over a whole pack is ever built.
+//! Rows of all samples stand one behind the other in the order of the packs, nothing is padded; attention goes by
+//! segments ([`Batch`]). Since gradients of weights are sums over rows in ascending order that go on from what is there,
+//! it makes no difference to a bit how packs are joined into batches.
 
-use std::collections::BTreeMap;
+mod angles;
+mod batch;
+mod decoder;
+mod gradients;
+mod vision;
+mod weights;
 
-use candle_core::{Device, Tensor, Var};
+pub use batch::{Batch, Sample};
+pub use gradients::Gradients;
+
+use std::sync::Mutex;
 
 use crate::{
+    backend::{Backend, BackendError, HeadGradients, LinearShape, Targets},
     config::ModelConfig,
     state::{State, StateError},
 };
-
-mod attention;
-mod decoder;
-mod layout;
-mod vision;
-
-pub(crate) use attention::attend;
-pub use layout::{Batch, Sample};
 
 /// A model that cannot be built or run.
 #[derive(Debug, thiserror::Error)]
@@ -32,18 +38,12 @@ pub enum ModelError {
     /// The weights don't fit the config.
     #[error("the weights do not fit the model")]
     State(#[from] StateError),
-    /// A tensor operation was refused, which points to a defect of this crate or to a lack of memory.
-    #[error("a tensor operation failed")]
-    Tensor(#[from] candle_core::Error),
+    /// The device failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
     /// A parameter that should be trained and isn't part of the model.
     #[error("{name} should be trained, but the model has no such parameter")]
     UnknownParameter {
-        /// The name.
-        name: String,
-    },
-    /// A trained parameter got no gradient: a cut in the graph.
-    #[error("parameter {name} got no gradient: an operation of the model has cut the graph")]
-    NoGradient {
         /// The name.
         name: String,
     },
@@ -60,63 +60,58 @@ pub enum ClassStrip {
     AsReleased,
 }
 
-/// Intermediate values by name, kept for whoever looks into the model.
-///
-/// Rows are in the model's own order; [`Batch`] says which row belongs to what.
-#[derive(Debug, Default)]
-pub struct Probe {
-    /// The values: `vision.patch_embed`, `vision.rotary_angles`, `vision.pre_layernorm`, `vision.block.i`,
-    /// `vision.stripped`, `vision.merger`, `text.inputs_embeds`, `text.layer.i`.
-    pub tensors: BTreeMap<String, Tensor>,
+/// What forward keeps of a block for backward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// The block's input, middle and attention output; the rest is computed again.
+    #[default]
+    Inputs,
+    /// Everything: faster, where memory abounds.
+    Everything,
 }
 
-/// Where [`Model::hidden`] leaves what passes by.
-pub(crate) type Look<'a> = Option<&'a mut Probe>;
-
-pub(crate) fn look(probe: &mut Look<'_>, name: impl FnOnce() -> String, value: &Tensor) {
-    if let Some(probe) = probe {
-        probe.tensors.insert(name(), value.detach());
+impl Keep {
+    /// Everything, if that takes at most `bytes` for so many rows in decoder and tower each.
+    pub fn within(config: &ModelConfig, rows: usize, bytes: u64) -> Self {
+        let (t, v) = (&config.text, &config.vision);
+        let heads = (3 * t.num_attention_heads + 3 * t.num_key_value_heads) * t.head_dim;
+        let layer = 2 * t.hidden_size + heads + 2 * t.intermediate_size;
+        let block = 6 * v.hidden_size + v.intermediate_size;
+        let row = t.num_hidden_layers * layer + v.depth * block;
+        if 4 * rows as u64 * row as u64 <= bytes { Self::Everything } else { Self::Inputs }
     }
 }
 
-/// A model with its weights, ready to run.
+/// Sees intermediate values by name, row-major: `vision.patch_embed`, `vision.rotary_angles`, `vision.pre_layernorm`,
+/// `vision.block.i`, `vision.stripped`, `vision.merger`, `text.inputs_embeds`, `text.layer.i`.
+pub type Probe<'a> = Option<&'a mut dyn FnMut(&str, Vec<f32>)>;
+
+/// A model with its weights on a device.
 #[derive(Debug)]
-pub struct Model {
+pub struct Model<'b, B: Backend> {
+    backend: &'b B,
     config: ModelConfig,
-    weights: BTreeMap<String, Tensor>,
-    variables: BTreeMap<String, Var>,
+    weights: weights::Weights<B>,
     strip: ClassStrip,
+    keep: Keep,
+    positions: Mutex<angles::PositionTable>,
 }
 
-impl Model {
-    /// Puts the weights of `state` into a graph; gradients flow to the parameters named in `trainable`.
+impl<'b, B: Backend> Model<'b, B> {
+    /// Puts the weights of `state` on the device.
     ///
     /// # Errors
     ///
-    /// [`ModelError`] when a tensor is missing or misshapen, or `trainable` names one that isn't there.
-    pub fn new(config: &ModelConfig, state: &State, trainable: &[String]) -> Result<Self, ModelError> {
-        let mut weights = BTreeMap::new();
-        let mut variables = BTreeMap::new();
-        if let Some(name) = trainable.iter().find(|name| !state.tensors.contains_key(*name)) {
-            return Err(ModelError::UnknownParameter { name: name.clone() });
-        }
-        for (name, shape) in config.parameter_shapes() {
-            let tensor =
-                state.tensors.get(&name).ok_or_else(|| StateError::Missing { name: name.clone() })?;
-            if tensor.shape != shape {
-                let got = tensor.shape.clone();
-                return Err(StateError::Shape { name, expected: shape, got }.into());
-            }
-            let value = Tensor::from_slice(&tensor.values, shape, &Device::Cpu)?;
-            if trainable.contains(&name) {
-                let variable = Var::from_tensor(&value)?;
-                weights.insert(name.clone(), variable.as_tensor().clone());
-                variables.insert(name, variable);
-            } else {
-                weights.insert(name, value);
-            }
-        }
-        Ok(Self { config: config.clone(), weights, variables, strip: ClassStrip::default() })
+    /// [`ModelError`] when a tensor is missing or misshapen, or the device has no room.
+    pub fn new(backend: &'b B, config: &ModelConfig, state: &State) -> Result<Self, ModelError> {
+        Ok(Self {
+            backend,
+            config: config.clone(),
+            weights: weights::Weights::upload(backend, config, state)?,
+            strip: ClassStrip::default(),
+            keep: Keep::default(),
+            positions: Mutex::new(angles::PositionTable::new(&config.text)),
+        })
     }
 
     /// The same model, dropping class tokens in another way.
@@ -125,77 +120,188 @@ impl Model {
         Self { strip, ..self }
     }
 
+    /// The same model, keeping more or less for backward; no bit of any result depends on it.
+    #[must_use]
+    pub fn with_keep(self, keep: Keep) -> Self {
+        Self { keep, ..self }
+    }
+
     /// The model's shape.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    fn weight(&self, name: &str) -> &Tensor {
-        self.weights.get(name).expect("every parameter of the config was put in by `new`")
+    /// The device.
+    pub fn backend(&self) -> &'b B {
+        self.backend
     }
 
-    /// The residual stream behind the last layer, one row per position of `batch`: `[batch.rows(), H]`.
+    /// The weights as they are now.
     ///
     /// # Errors
     ///
-    /// [`ModelError::Tensor`] when an operation fails.
-    pub fn hidden(&self, batch: &Batch, mut probe: Option<&mut Probe>) -> Result<Tensor, ModelError> {
-        let rows = self.embed(batch, &mut probe)?;
-        Ok(self.decode(&rows, batch, &mut probe)?)
+    /// [`ModelError::Backend`] when the device fails.
+    pub fn state(&self) -> Result<State, ModelError> {
+        Ok(self.weights.download(self.backend, &self.config)?)
     }
 
-    /// Final norm and head: `[n, H]` to `[n, vocabulary]`; the norm's output comes first.
+    /// A parameter, by its name on disk, to be changed by the optimiser.
     ///
     /// # Errors
     ///
-    /// [`ModelError::Tensor`] when an operation fails.
-    pub fn logits(&self, hidden: &Tensor) -> Result<(Tensor, Tensor), ModelError> {
-        Ok(self.head(hidden)?)
+    /// [`ModelError::UnknownParameter`] when there is none of that name.
+    pub fn parameter_mut(&mut self, name: &str) -> Result<&mut B::Buffer, ModelError> {
+        self.weights.get_mut(name).ok_or_else(|| ModelError::UnknownParameter { name: name.to_owned() })
     }
 
-    /// Negative log-likelihood of every learned position, in nats: `[batch.learned()]`, in the batch's order.
-    ///
-    /// Only learned positions go through the head.
+    /// Zeros for the gradients of the parameters named in `trainable`.
     ///
     /// # Errors
     ///
-    /// [`ModelError::Tensor`] when an operation fails, also when the batch has nothing to learn.
-    pub fn losses(&self, batch: &Batch) -> Result<Tensor, ModelError> {
+    /// [`ModelError::UnknownParameter`] when a name is none of the model's; [`ModelError::Backend`] when the device has
+    /// no room.
+    pub fn gradients(&self, trainable: &[String]) -> Result<Gradients<B>, ModelError> {
+        Gradients::zeros(self.backend, &self.config, trainable)
+    }
+
+    /// The residual stream behind the last layer: `[batch.rows(), H]`.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Backend`] when the device fails.
+    pub fn hidden(&self, batch: &Batch, mut probe: Probe<'_>) -> Result<B::Buffer, ModelError> {
+        let merged = self.see(batch, &mut probe)?;
+        let rows = self.splice(batch, merged.as_ref(), &mut probe)?;
+        Ok(self.decode(rows, batch, &mut probe)?)
+    }
+
+    /// Final norm of rows of the residual stream.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Backend`] when the device fails.
+    pub fn final_norm(&self, hidden: &B::Buffer) -> Result<B::Buffer, ModelError> {
+        Ok(self.rms_norm(hidden, "model.norm.weight", self.config.text.hidden_size)?)
+    }
+
+    /// Logits of normed rows `[n, H]`: `[n, V]`, row-major. For few rows; losses never go through here.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Backend`] when the device fails.
+    pub fn logits(&self, normed: &B::Buffer) -> Result<Vec<f32>, ModelError> {
+        let shape = self.head_shape(self.backend.len(normed) / self.config.text.hidden_size);
+        let mut logits = self.backend.scratch(shape.rows * shape.outputs)?;
+        self.backend.linear(shape, normed, self.head(), None, None, &mut logits)?;
+        Ok(self.backend.download(&logits)?)
+    }
+
+    /// Negative log-likelihood of every learned position, in nats: `batch.learned()` numbers in the batch's order.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Backend`] when the device fails.
+    pub fn losses(&self, batch: &Batch) -> Result<Vec<f32>, ModelError> {
+        if batch.learned() == 0 {
+            return Ok(Vec::new());
+        }
         let hidden = self.hidden(batch, None)?;
-        let count = batch.targets.len();
-        let rows = Tensor::from_slice(&batch.target_rows, count, &Device::Cpu)?;
-        let targets = Tensor::from_slice(&batch.targets, count, &Device::Cpu)?;
-        let (_, logits) = self.head(&hidden.index_select(&rows, 0)?)?;
-        Ok(crate::ops::nll(&logits, &targets)?)
+        let normed = self.final_norm(&self.target_rows(&hidden, batch)?)?;
+        let scales = vec![0.0; batch.learned()];
+        let targets = Targets { tokens: &batch.targets, scales: &scales };
+        let shape = self.head_shape(batch.learned());
+        Ok(self.backend.cross_entropy(shape, &normed, self.head(), targets, None)?)
     }
 
-    /// Sum of the losses of `batch` in nats, and the gradient of `scale` times that sum for every trained parameter.
-    ///
-    /// A parameter that the batch does not touch (the vision tower, in a batch without pictures) has a gradient of
-    /// zeros.
+    /// The same losses; adds to `gradients` those of the sum of `scales[i] * loss[i]`.
     ///
     /// # Errors
     ///
-    /// [`ModelError::NoGradient`] when the graph is cut, [`ModelError::Tensor`] when an operation fails.
-    pub fn gradients(
+    /// [`ModelError::Backend`] when the device fails.
+    ///
+    /// # Panics
+    ///
+    /// When there are not as many scales as learned positions.
+    pub fn differentiate(
         &self,
         batch: &Batch,
-        scale: f32,
-    ) -> Result<(f64, BTreeMap<String, Vec<f32>>), ModelError> {
-        let losses = self.losses(batch)?;
-        let sum = losses.to_vec1::<f32>()?.into_iter().map(f64::from).sum();
-        let grads = (losses.sum_all()? * f64::from(scale))?.backward()?;
-        let mut gradients = BTreeMap::new();
-        for (name, variable) in &self.variables {
-            let values = match grads.get(variable.as_tensor()) {
-                Some(gradient) => gradient.flatten_all()?.to_vec1()?,
-                None if batch.pictures == 0 && name.starts_with("visual.") => {
-                    vec![0.0; variable.elem_count()]
-                }
-                None => return Err(ModelError::NoGradient { name: name.clone() }),
-            };
-            gradients.insert(name.clone(), values);
+        scales: &[f32],
+        gradients: &mut Gradients<B>,
+    ) -> Result<Vec<f32>, ModelError> {
+        assert_eq!(scales.len(), batch.learned(), "a factor for every learned position");
+        if batch.learned() == 0 {
+            return Ok(Vec::new());
         }
-        Ok((sum, gradients))
+        let (backend, width) = (self.backend, self.config.text.hidden_size);
+        let tower = gradients.trains_tower() && batch.has_pictures();
+        let eyes = self.see_to_learn(batch, tower, gradients.trains_merger())?;
+        let rows = self.splice(batch, eyes.as_ref().map(|eyes| &eyes.merged), &mut None)?;
+        let (hidden, layers) = self.decode_to_learn(rows, batch, gradients.trains_below_head())?;
+
+        let picked = self.target_rows(&hidden, batch)?;
+        drop(hidden);
+        let normed = self.final_norm(&picked)?;
+        let mut d_normed = backend.scratch(backend.len(&normed))?;
+        let shape = self.head_shape(batch.learned());
+        let targets = Targets { tokens: &batch.targets, scales };
+        let head = HeadGradients { hidden: &mut d_normed, weight: gradients.head() };
+        let losses = backend.cross_entropy(shape, &normed, self.head(), targets, Some(head))?;
+        let mut d_picked = backend.zeros(backend.len(&picked))?;
+        let eps = self.config.text.rms_norm_eps as f32;
+        backend.rms_norm_backward(
+            width,
+            eps,
+            &picked,
+            self.weight("model.norm.weight"),
+            &d_normed,
+            &mut d_picked,
+            gradients.get("model.norm.weight"),
+        )?;
+        drop((picked, normed, d_normed));
+        if let Some(layers) = layers {
+            let mut d_rows = backend.zeros(batch.rows() * width)?;
+            let all: Vec<u32> = (0..batch.learned() as u32).collect();
+            backend.add_rows(width, &d_picked, &all, &mut d_rows, &batch.target_rows)?;
+            drop(d_picked);
+            let d_rows = self.decode_backward(layers, d_rows, batch, gradients)?;
+            self.splice_backward(batch, &d_rows, gradients, eyes)?;
+        }
+        Ok(losses)
+    }
+
+    /// Rows of the residual stream that predict a learned token.
+    fn target_rows(&self, hidden: &B::Buffer, batch: &Batch) -> Result<B::Buffer, BackendError> {
+        let width = self.config.text.hidden_size;
+        let mut picked = self.backend.scratch(batch.learned() * width)?;
+        let all: Vec<u32> = (0..batch.learned() as u32).collect();
+        self.backend.copy_rows(width, hidden, &batch.target_rows, &mut picked, &all)?;
+        Ok(picked)
+    }
+
+    fn head_shape(&self, rows: usize) -> LinearShape {
+        LinearShape { rows, inputs: self.config.text.hidden_size, outputs: self.config.text.vocab_size }
+    }
+
+    fn head(&self) -> &B::Buffer {
+        self.weight(if self.config.text.tie_word_embeddings { EMBEDDING } else { HEAD })
+    }
+
+    fn weight(&self, name: &str) -> &B::Buffer {
+        self.weights.get(name)
+    }
+
+    fn look(&self, probe: &mut Probe<'_>, name: &str, value: &B::Buffer) -> Result<(), BackendError> {
+        if let Some(probe) = probe {
+            probe(name, self.backend.download(value)?);
+        }
+        Ok(())
     }
 }
+
+/// Name of the token embedding.
+const EMBEDDING: &str = "model.embed_tokens.weight";
+/// Name of the head, where it is not tied to the embedding.
+const HEAD: &str = "lm_head.weight";
+
+#[cfg(test)]
+mod tests;

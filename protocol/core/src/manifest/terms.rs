@@ -95,6 +95,9 @@ pub enum Normalisation {
     /// Mean over all learned tokens of the step.
     #[n(0)]
     Token,
+    /// Mean over the step's packs of each pack's mean, as in the recipe; packs with nothing to learn are left out.
+    #[n(1)]
+    Pack,
 }
 
 /// `AdamW` with linear warmup and cosine decay over the whole stage.

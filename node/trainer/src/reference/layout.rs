@@ -2,47 +2,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use crate::{
-    batch::{NOT_LEARNED, Pack},
-    config::ModelConfig,
-    patches::Picture,
-};
-
-/// One sample: tokens that see one another, and their pictures.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Sample {
-    /// Token ids.
-    pub tokens: Vec<u32>,
-    /// Unshifted labels, as many as tokens; [`NOT_LEARNED`] where nothing is learned.
-    pub labels: Vec<i64>,
-    /// The pictures, in order of their image tokens.
-    pub pictures: Vec<Picture>,
-}
-
-impl Sample {
-    /// Cuts a pack into its samples and its pictures into patches.
-    ///
-    /// The pack must have passed [`Pack::check`] for this config.
-    pub fn from_pack(pack: &Pack, config: &ModelConfig) -> Vec<Self> {
-        let mut images = pack.images.iter();
-        let mut start = 0;
-        let cut = |&length: &u32| {
-            let place = start..start + length as usize;
-            start = place.end;
-            let tokens = pack.tokens[place.clone()].to_vec();
-            let mut open = tokens.iter().filter(|&&token| token == config.image_token_id).count();
-            let mut pictures = Vec::new();
-            while open > 0
-                && let Some(image) = images.next()
-            {
-                open = open.saturating_sub(image.tokens(config));
-                pictures.push(Picture::new(image, &config.vision));
-            }
-            Self { tokens, labels: pack.labels[place].to_vec(), pictures }
-        };
-        pack.sample_lengths.iter().map(cut).collect()
-    }
-}
+use crate::{batch::NOT_LEARNED, config::ModelConfig, model::Sample, patches::Picture};
 
 /// `count` sequences of `length` rows each, from row `start` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
