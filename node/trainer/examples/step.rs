@@ -11,7 +11,7 @@ use talkoot_trainer::{
     batch::{Image, Pack},
     evaluate::mean_loss,
     generate::{Generator, Prompt},
-    inner::{InnerPlan, OptimizerSettings, run_inner_steps},
+    inner::{InnerPlan, Normalisation, OptimizerSettings, run_inner_steps},
     modules::Module,
     presets::demo_model,
     state::State,
@@ -97,7 +97,13 @@ fn main() {
     };
     for (name, trainable) in [("merger", vec![Module::Merger]), ("everything", Module::ALL.to_vec())] {
         let plan_steps = (0..steps).map(|i| (i * per_step..(i + 1) * per_step).collect()).collect();
-        let plan = InnerPlan { trainable, optimizer, first_step: 0, steps: plan_steps };
+        let plan = InnerPlan {
+            trainable,
+            optimizer,
+            normalisation: Normalisation::Token,
+            first_step: 0,
+            steps: plan_steps,
+        };
         let mut times = Vec::new();
         let mut last = Instant::now();
         let outcome = run_inner_steps(&config, &state, &plan, &packs, &mut |step, record| {

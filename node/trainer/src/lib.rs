@@ -9,9 +9,15 @@
 //! ```
 //!
 //! Everything here is a pure function of its arguments: a verifier that calls [`inner::run_inner_steps`] with the same
-//! public inputs gets the same bits, whatever the number of threads. Threads are rayon's: `RAYON_NUM_THREADS` bounds
-//! them. Matrix products are those of the gemm crate, whose bits depend on the kind of processor; members of one run
-//! on different kinds need the exact kernels that this reference model will be exchanged for.
+//! public inputs gets the same bits, whatever the number of threads, the caches and the vector width of its processor.
+//! Threads are rayon's: `RAYON_NUM_THREADS` bounds them.
+//!
+//! ```text
+//! model       the model, written once: forward, backward, what is kept
+//! backend     what a device must be able to do; the rules of the exact class
+//! cpu         the processor as a device
+//! reference   the same model as a plain graph on candle-core, which the fast one is held to
+//! ```
 //!
 //! ```
 //! use std::ops::ControlFlow;
@@ -37,7 +43,13 @@
 //!     weight_decay: 0.01,
 //!     clip_norm: 1.0,
 //! };
-//! let plan = InnerPlan { trainable: vec![Module::Language], optimizer, first_step: 0, steps: vec![vec![0], vec![0]] };
+//! let plan = InnerPlan {
+//!     trainable: vec![Module::Language],
+//!     optimizer,
+//!     normalisation: Normalisation::Token,
+//!     first_step: 0,
+//!     steps: vec![vec![0], vec![0]],
+//! };
 //! let outcome = run_inner_steps(&config, &start, &plan, &packs, &mut |_, _| ControlFlow::Continue(()))?;
 //! assert!(outcome.steps[1].loss < outcome.steps[0].loss);
 //! println!("{} -> {}", start.digest(), outcome.end.digest());

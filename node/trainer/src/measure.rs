@@ -30,19 +30,11 @@ pub struct Preset {
 pub const PRESETS: [Preset; 4] = [
     Preset {
         name: "mid",
-        shape: Shape {
-            vision: [6, 384, 6, 1536],
-            text: [6, 512, 8, 4, 64, 1536],
-            vocabulary: 8192,
-        },
+        shape: Shape { vision: [6, 384, 6, 1536], text: [6, 512, 8, 4, 64, 1536], vocabulary: 8192 },
     },
     Preset {
         name: "small",
-        shape: Shape {
-            vision: [12, 768, 12, 3072],
-            text: [16, 1024, 16, 8, 64, 3072],
-            vocabulary: 32_768,
-        },
+        shape: Shape { vision: [12, 768, 12, 3072], text: [16, 1024, 16, 8, 64, 3072], vocabulary: 32_768 },
     },
     Preset {
         name: "1b",

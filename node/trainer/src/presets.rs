@@ -18,8 +18,7 @@ pub struct Shape {
 ///
 /// `image_token_id` is set to the last id; take the special ids from the tokenizer.
 pub fn demo_model(vocab: u32) -> ModelConfig {
-    let shape =
-        Shape { vision: [2, 96, 4, 192], text: [3, 128, 4, 2, 32, 256], vocabulary: vocab as usize };
+    let shape = Shape { vision: [2, 96, 4, 192], text: [3, 128, 4, 2, 32, 256], vocabulary: vocab as usize };
     let mut config = model_of(shape);
     config.image_token_id = vocab.saturating_sub(1);
     config.text.rope_theta = 10_000.0;

@@ -9,9 +9,10 @@ use std::{ops::ControlFlow, process::Command};
 use synthetic::{END, packs, questions, tiny_model};
 use talkoot_trainer::{
     batch::{NOT_LEARNED, Pack, PackError},
+    cpu::Cpu,
     evaluate::mean_loss,
     generate::Generator,
-    inner::{InnerError, InnerOutcome, InnerPlan, OptimizerSettings, run_inner_steps},
+    inner::{InnerError, InnerOutcome, InnerPlan, Normalisation, OptimizerSettings, run_inner_steps},
     model::{Batch, Model, Sample},
     modules::{Module, trainable},
     state::State,
@@ -31,7 +32,13 @@ fn plan(trainable: &[Module], steps: u64, packs: u64) -> InnerPlan {
         clip_norm: 1.0,
     };
     let steps = (0..steps).map(|step| vec![(2 * step) % packs, (2 * step + 1) % packs]).collect();
-    InnerPlan { trainable: trainable.to_vec(), optimizer, first_step: 0, steps }
+    InnerPlan {
+        trainable: trainable.to_vec(),
+        optimizer,
+        normalisation: Normalisation::Token,
+        first_step: 0,
+        steps,
+    }
 }
 
 fn run(plan: &InnerPlan, source: &[Pack]) -> Result<InnerOutcome, InnerError> {
@@ -81,12 +88,15 @@ fn every_trainable_parameter_receives_a_gradient() {
     let config = tiny_model();
     let names = trainable(&config, &Module::ALL);
     assert_eq!(names.len(), config.parameter_shapes().len());
-    let model = Model::new(&config, &State::initial(&config, 5), &names).unwrap();
+    let cpu = Cpu::default();
+    let model = Model::new(&cpu, &config, &State::initial(&config, 5)).unwrap();
     let samples: Vec<Sample> = packs(1, 2).iter().flat_map(|pack| Sample::from_pack(pack, &config)).collect();
-    let batch = Batch::new(&samples, &config).unwrap();
-    let (_, gradients) = model.gradients(&batch, 1.0).unwrap();
-    for name in names {
-        assert!(gradients[&name].iter().any(|&g| g != 0.0), "{name} has a gradient of zeros");
+    let batch = Batch::new(&samples, &config);
+    let mut gradients = model.gradients(&names).unwrap();
+    model.differentiate(&batch, &vec![1.0; batch.learned()], &mut gradients).unwrap();
+    gradients.finish(&cpu).unwrap();
+    for (name, gradient) in gradients.iter() {
+        assert!(gradient.iter().any(|&g| g != 0.0), "{name} has a gradient of zeros");
     }
 }
 
@@ -101,6 +111,17 @@ fn a_step_without_anything_to_learn_changes_nothing() {
     assert_eq!((step.loss, step.gradient_norm, step.learned_tokens), (0.0, 0.0, 0));
     assert_eq!(outcome.end.digest(), State::initial(&tiny_model(), 5).digest());
     assert_eq!(mean_loss(&tiny_model(), &outcome.end, &packs).unwrap(), 0.0);
+}
+
+#[test]
+fn every_pack_counts_the_same_where_the_stage_says_so() {
+    let packs = packs(1, 2);
+    let mut plan = plan(&Module::ALL, 1, 2);
+    let alone = |pack: &Pack| run(&plan, &[pack.clone(), pack.clone()]).unwrap().steps[0].loss;
+    let mean = (alone(&packs[0]) + alone(&packs[1])) / 2.0;
+    plan.normalisation = Normalisation::Pack;
+    let found = run(&plan, &packs).unwrap().steps[0].loss;
+    assert!((found - mean).abs() < 1e-5, "{found} instead of {mean}");
 }
 
 #[test]

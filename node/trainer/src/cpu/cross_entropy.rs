@@ -57,7 +57,15 @@ pub(super) fn forward_backward(
             hidden_gradient(cpu, dz, head, (part.len(), inputs, outputs), dh);
             if let Some(dweight) = &mut gradients.weight {
                 let into = MatrixMut::new(dweight, outputs, inputs);
-                gemm::multiply(isa, products, dz.transposed(), hidden, Start::Continue, Finish::default(), into);
+                gemm::multiply(
+                    isa,
+                    products,
+                    dz.transposed(),
+                    hidden,
+                    Start::Continue,
+                    Finish::default(),
+                    into,
+                );
             }
         }
     }

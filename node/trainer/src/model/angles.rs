@@ -55,11 +55,7 @@ impl PositionTable {
 
 /// Rows of the vision tower: `[rows, d]` turns, from each row's cell of the grid (row and column of the patch) or, for a
 /// class row, from learned angles.
-pub(super) fn vision_turns(
-    vision: &VisionConfig,
-    cells: &[Option<(u32, u32)>],
-    class: &[f32],
-) -> Vec<f32> {
+pub(super) fn vision_turns(vision: &VisionConfig, cells: &[Option<(u32, u32)>], class: &[f32]) -> Vec<f32> {
     let quarter = vision.head_dim() / 4;
     let frequencies = frequencies(VISION_THETA, vision.head_dim() / 2, quarter);
     let side = cells.iter().flatten().map(|&(y, x)| y.max(x) + 1).max().unwrap_or(0);
@@ -80,11 +76,7 @@ pub(super) fn vision_turns(
 }
 
 /// The angles themselves, `[rows, d / 2]`: what the oracle compares.
-pub(super) fn vision_angles(
-    vision: &VisionConfig,
-    cells: &[Option<(u32, u32)>],
-    class: &[f32],
-) -> Vec<f32> {
+pub(super) fn vision_angles(vision: &VisionConfig, cells: &[Option<(u32, u32)>], class: &[f32]) -> Vec<f32> {
     let frequencies = frequencies(VISION_THETA, vision.head_dim() / 2, vision.head_dim() / 4);
     let mut angles = Vec::with_capacity(cells.len() * class.len());
     for cell in cells {

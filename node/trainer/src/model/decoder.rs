@@ -281,7 +281,8 @@ impl<B: Backend> Model<'_, B> {
 
         let norm = layer_name(i, "post_attention_layernorm");
         let b = self.rms_norm(middle, &norm, width)?;
-        let mut db = self.map_backward(&layer_name(i, "mlp.gate_proj"), (width, inner), &b, &gate, gradients)?;
+        let mut db =
+            self.map_backward(&layer_name(i, "mlp.gate_proj"), (width, inner), &b, &gate, gradients)?;
         self.map_backward_onto(
             &layer_name(i, "mlp.up_proj"),
             (width, inner),

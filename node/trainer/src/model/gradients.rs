@@ -28,11 +28,7 @@ pub struct Gradients<B: Backend> {
 const ANGLES: &str = "visual.class_pos_emb";
 
 impl<B: Backend> Gradients<B> {
-    pub(super) fn zeros(
-        backend: &B,
-        config: &ModelConfig,
-        trainable: &[String],
-    ) -> Result<Self, ModelError> {
+    pub(super) fn zeros(backend: &B, config: &ModelConfig, trainable: &[String]) -> Result<Self, ModelError> {
         let shapes = config.parameter_shapes();
         let mut gradients = Self {
             places: BTreeMap::new(),

@@ -289,8 +289,7 @@ impl<B: Backend> Model<'_, B> {
         self.vision_attention_backward(&qkv, (&mixed, &statistics), &d_mixed, batch, &mut d_qkv)?;
         drop((mixed, statistics, d_mixed));
         if let Some(d_angles) = gradients.angles(i) {
-            let shape =
-                HeadShape { rows: batch.vision_rows(), heads: v.num_heads, width: v.head_dim() };
+            let shape = HeadShape { rows: batch.vision_rows(), heads: v.num_heads, width: v.head_dim() };
             for (d_angles, start) in d_angles.into_iter().zip([0, width]) {
                 let part = |buffer| Columns { buffer, start, stride: 3 * width };
                 backend.angle_gradient(shape, &batch.class_rows, part(&qkv), part(&d_qkv), d_angles)?;
@@ -466,8 +465,7 @@ impl<B: Backend> Model<'_, B> {
     ) -> Done<B::Buffer> {
         let shape = LinearShape { rows: self.backend.len(dy) / outputs, inputs, outputs };
         let (weight, bias) = names(name);
-        let trained =
-            gradients.pair(self.backend, (&weight, inputs * outputs), (&bias, outputs))?;
+        let trained = gradients.pair(self.backend, (&weight, inputs * outputs), (&bias, outputs))?;
         if let Some((dweight, dbias)) = trained {
             self.backend.linear_backward_weight(shape, x, dy, dweight, Some(dbias))?;
         }

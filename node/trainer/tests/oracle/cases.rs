@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor};
 use talkoot_trainer::{
-    config::ModelConfig,
-    model::{Batch, ClassStrip, Model, Probe, Sample},
+    cpu::Cpu,
+    model::{Batch, ClassStrip, Model, Sample},
     modules::{Module, trainable},
-    state::State,
 };
 
 use crate::files::{File, checkpoint, close, read, samples};
@@ -15,49 +13,20 @@ use crate::files::{File, checkpoint, close, read, samples};
 const MAX_ABS: f64 = 2e-5;
 const RELATIVE: f64 = 5e-6;
 
-fn rows(tensor: &Tensor, order: &[u32]) -> Vec<f32> {
-    let order = Tensor::from_slice(order, order.len(), &Device::Cpu).unwrap();
-    tensor.index_select(&order, 0).unwrap().flatten_all().unwrap().to_vec1().unwrap()
-}
-
-/// Everything that `expected` holds as `out.*`, from our model.
-fn outputs(model: &Model, batch: &Batch, samples: &[Sample]) -> BTreeMap<String, Vec<f32>> {
-    let mut probe = Probe::default();
-    let hidden = model.hidden(batch, Some(&mut probe)).unwrap();
-    let (text, vision) = (batch.token_rows(), batch.vision_rows());
-    let ordered: Vec<u32> = (0..vision.len() as u32).collect();
-    let patches = patch_rows(&vision, samples);
+/// Everything that the oracle holds as `out.*`, from our model.
+fn outputs(model: &Model<'_, Cpu>, batch: &Batch, samples: &[Sample]) -> BTreeMap<String, Vec<f32>> {
     let mut found = BTreeMap::new();
-    for (name, value) in &probe.tensors {
-        let order = match name.as_str() {
-            name if name.starts_with("text.") => &text,
-            "vision.patch_embed" => &patches,
-            "vision.stripped" | "vision.merger" => &ordered[..value.dim(0).unwrap()].to_vec(),
-            _ => &vision,
-        };
-        found.insert(name.clone(), rows(value, order));
-    }
-    let (normal, logits) = model.logits(&hidden).unwrap();
-    found.insert("text.norm".to_owned(), rows(&normal, &text));
-    found.insert("logits".to_owned(), rows(&logits, &text));
+    let mut keep = |name: &str, values| drop(found.insert(name.to_owned(), values));
+    let hidden = model.hidden(batch, Some(&mut keep)).unwrap();
+    let normal = model.final_norm(&hidden).unwrap();
+    found.insert("text.norm".to_owned(), normal.to_vec());
+    found.insert("logits".to_owned(), model.logits(&normal).unwrap());
 
-    let losses: Vec<f32> = model.losses(batch).unwrap().to_vec1().unwrap();
+    let losses = model.losses(batch).unwrap();
     let mean = losses.iter().map(|&x| f64::from(x)).sum::<f64>() / losses.len() as f64;
     found.insert("loss".to_owned(), vec![mean as f32]);
     found.insert("token_nll".to_owned(), spread(&losses, samples));
     found
-}
-
-/// Where every patch, in order of the sequence, stands among patches without class rows.
-fn patch_rows(vision: &[u32], samples: &[Sample]) -> Vec<u32> {
-    let mut start = 0;
-    let mut classes = Vec::new();
-    for picture in samples.iter().flat_map(|sample| &sample.pictures) {
-        classes.push(vision[start]);
-        start += picture.len() + 1;
-    }
-    let before = |row: u32| classes.iter().filter(|&&class| class < row).count() as u32;
-    vision.iter().filter(|row| !classes.contains(row)).map(|&row| row - before(row)).collect()
 }
 
 /// Puts the losses of learned positions where the oracle has them: at the position that predicts.
@@ -85,13 +54,17 @@ fn compare_outputs(case: &str, expected: &File, found: &BTreeMap<String, Vec<f32
     assert!(compared >= 5, "{case}: only {compared} tensors were compared");
 }
 
-fn compare_gradients(case: &str, expected: &File, model: &Model, batch: &Batch) {
-    let (_, gradients) = model.gradients(batch, 1.0 / batch.learned() as f32).unwrap();
+fn compare_gradients(case: &str, expected: &File, model: &Model<'_, Cpu>, batch: &Batch) {
+    let mut gradients = model.gradients(&trainable(model.config(), &Module::ALL)).unwrap();
+    let scales = vec![1.0 / batch.learned() as f32; batch.learned()];
+    model.differentiate(batch, &scales, &mut gradients).unwrap();
+    gradients.finish(model.backend()).unwrap();
+    let gradients: BTreeMap<&str, _> = gradients.iter().collect();
     let mut compared = 0;
     for (name, expected) in &expected.floats {
         let Some(name) = name.strip_prefix("grad.") else { continue };
         let largest = expected.iter().fold(1.0, |most: f64, g| most.max(f64::from(g.abs())));
-        close(&format!("{case} gradient of {name}"), &gradients[name], expected, 5e-6 * largest, 2e-5);
+        close(&format!("{case} gradient of {name}"), gradients[name], expected, 5e-6 * largest, 2e-5);
         compared += 1;
     }
     eprintln!("{case}: {compared} gradients agree");
@@ -104,8 +77,9 @@ fn check(case: &str, strip: ClassStrip, video: bool) {
     }
     let input = read(folder.join(format!("cases/{case}.safetensors")));
     let samples = samples(&input, config.image_token_id);
-    let model = everything_trained(&config, &state).with_strip(strip);
-    let batch = Batch::new(&samples, &config).unwrap();
+    let cpu = Cpu::default();
+    let model = Model::new(&cpu, &config, &state).unwrap().with_strip(strip);
+    let batch = Batch::new(&samples, &config);
     let found = outputs(&model, &batch, &samples);
     if strip == ClassStrip::AsReleased {
         let released = read(folder.join(format!("cases/{case}.as_released_strip.safetensors")));
@@ -114,10 +88,6 @@ fn check(case: &str, strip: ClassStrip, video: bool) {
         compare_outputs(case, &input, &found);
         compare_gradients(case, &input, &model, &batch);
     }
-}
-
-fn everything_trained(config: &ModelConfig, state: &State) -> Model {
-    Model::new(config, state, &trainable(config, &Module::ALL)).unwrap()
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 use talkoot_trainer::{
-    adamw::{AdamW, AdamWSettings, DecayRule, clip},
+    adamw::{AdamW, AdamWSettings, DecayRule, clip_factor, global_norm},
     config::ModelConfig,
+    cpu::Cpu,
     model::{Batch, ClassStrip, Model},
     state::State,
 };
@@ -19,8 +20,9 @@ fn near(what: &str, got: f64, expected: f64, limit: f64) {
 }
 
 fn loss(config: &ModelConfig, state: &State, strip: ClassStrip, batch: &Batch) -> f64 {
-    let model = Model::new(config, state, &[]).unwrap().with_strip(strip);
-    let losses: Vec<f32> = model.losses(batch).unwrap().to_vec1().unwrap();
+    let cpu = Cpu::default();
+    let model = Model::new(&cpu, config, state).unwrap().with_strip(strip);
+    let losses = model.losses(batch).unwrap();
     losses.into_iter().map(f64::from).sum::<f64>() / batch.learned() as f64
 }
 
@@ -33,7 +35,9 @@ fn five_steps_in_seven_variants() {
     for case in ["b_two_images", "c_text_only"] {
         all.extend(samples(&read(folder.join(format!("cases/{case}.safetensors"))), config.image_token_id));
     }
-    let batch = Batch::new(&all, &config).unwrap();
+    let batch = Batch::new(&all, &config);
+    let scales = vec![1.0 / batch.learned() as f32; batch.learned()];
+    let cpu = Cpu::default();
     let runs = recipe["runs"].as_object().unwrap();
     assert_eq!(runs.len(), 7);
     for (name, run) in runs {
@@ -47,19 +51,22 @@ fn five_steps_in_seven_variants() {
         };
         let trained = strings(&run["trainable"]);
         let settings = AdamWSettings { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, decay };
-        let mut optimizer = AdamW::new(settings);
-        let mut state = start.clone();
+        let mut optimizer = AdamW::new(settings, &config);
+        let mut model = Model::new(&cpu, &config, &start).unwrap().with_strip(strip);
         for step in run["steps"].as_array().unwrap() {
-            let model = Model::new(&config, &state, &trained).unwrap().with_strip(strip);
-            let (sum, mut gradients) = model.gradients(&batch, 1.0 / batch.learned() as f32).unwrap();
+            let mut gradients = model.gradients(&trained).unwrap();
+            let losses = model.differentiate(&batch, &scales, &mut gradients).unwrap();
+            let sum: f64 = losses.into_iter().map(f64::from).sum();
+            gradients.finish(&cpu).unwrap();
             let what = format!("{name} step {}", step["step"]);
             let expected = step["loss"].as_f64().unwrap();
             near(&format!("{what} loss"), sum / batch.learned() as f64, expected, 2e-5);
-            let norm = clip(&mut gradients, 1.0);
+            let norm = global_norm(&cpu, &gradients).unwrap();
             let expected = step["grad_norm"].as_f64().unwrap();
             near(&format!("{what} gradient norm"), norm, expected, 1e-4 * expected);
-            optimizer.step(&mut state, &gradients, 1e-3);
+            optimizer.step(&mut model, &gradients, 1e-3, clip_factor(norm, 1.0)).unwrap();
         }
+        let state = model.state().unwrap();
         let expected = run["loss_after_5_steps"].as_f64().unwrap();
         near(&format!("{name} loss after"), loss(&config, &state, strip, &batch), expected, 2e-5);
         frozen_kept_their_bits(&start, &state, &trained);

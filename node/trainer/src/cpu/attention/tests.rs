@@ -34,20 +34,20 @@ impl Setting {
     }
 
     fn attention<'a>(&self, segments: &'a [Segment]) -> Attention<'a> {
-        Attention {
-            segments,
-            heads: self.heads,
-            groups: self.groups,
-            width: self.width,
-            causal: self.causal,
-        }
+        Attention { segments, heads: self.heads, groups: self.groups, width: self.width, causal: self.causal }
     }
 }
 
 /// Everything by the formulas in f64: output, and gradients of queries, keys and values for `dy`.
-fn plain(setting: &Setting, segments: &[Segment], q: &[f32], k: &[f32], v: &[f32], dy: &[f32]) -> [Vec<f32>; 4] {
-    let (d, row, group_row) =
-        (setting.width, setting.heads * setting.width, setting.groups * setting.width);
+fn plain(
+    setting: &Setting,
+    segments: &[Segment],
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    dy: &[f32],
+) -> [Vec<f32>; 4] {
+    let (d, row, group_row) = (setting.width, setting.heads * setting.width, setting.groups * setting.width);
     let scale = 1.0 / (d as f64).sqrt();
     let mut out = [vec![0.0f64; q.len()], vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]];
     for segment in segments {
@@ -66,8 +66,7 @@ fn plain(setting: &Setting, segments: &[Segment], q: &[f32], k: &[f32], v: &[f32
                 };
                 let q_at = query * row + column;
                 let k_at = |key: usize| key * group_row + shared;
-                let scores: Vec<f64> =
-                    keys.clone().map(|key| dot(q, q_at, k, k_at(key)) * scale).collect();
+                let scores: Vec<f64> = keys.clone().map(|key| dot(q, q_at, k, k_at(key)) * scale).collect();
                 let largest = scores.iter().copied().fold(f64::MIN, f64::max);
                 let sum: f64 = scores.iter().map(|s| (s - largest).exp()).sum();
                 let p: Vec<f64> = scores.iter().map(|s| (s - largest).exp() / sum).collect();

@@ -122,13 +122,7 @@ pub(super) fn multiply(
     }
 }
 
-fn run<K: Kernel>(
-    a: Matrix<'_>,
-    b: Matrix<'_>,
-    start: Start,
-    finish: FinishAt<'_>,
-    mut c: Rectangle<'_>,
-) {
+fn run<K: Kernel>(a: Matrix<'_>, b: Matrix<'_>, start: Start, finish: FinishAt<'_>, mut c: Rectangle<'_>) {
     if b.rows == 0 {
         begin(&mut c, start);
         finish.apply(&mut c, 0..a.rows, 0..b.columns);

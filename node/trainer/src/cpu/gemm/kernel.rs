@@ -34,9 +34,8 @@ impl Kernel for Portable {
     unsafe fn tile(depth: usize, a: *const f32, b: *const f32, c: *mut f32, stride: usize, fresh: bool) {
         let mut chains = [[0.0f32; 16]; 4];
         // SAFETY: the caller promises that both panels hold `depth` groups.
-        let (a, b) = unsafe {
-            (std::slice::from_raw_parts(a, depth * 4), std::slice::from_raw_parts(b, depth * 16))
-        };
+        let (a, b) =
+            unsafe { (std::slice::from_raw_parts(a, depth * 4), std::slice::from_raw_parts(b, depth * 16)) };
         if !fresh {
             for (i, row) in chains.iter_mut().enumerate() {
                 // SAFETY: the caller promises that the tile's rows lie inside their allocation.

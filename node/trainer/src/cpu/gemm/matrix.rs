@@ -81,7 +81,12 @@ impl<'a> MatrixMut<'a> {
     /// # Panics
     ///
     /// When there are not as many numbers, or rows overlap.
-    pub(in crate::cpu) fn strided(numbers: &'a mut [f32], rows: usize, columns: usize, stride: usize) -> Self {
+    pub(in crate::cpu) fn strided(
+        numbers: &'a mut [f32],
+        rows: usize,
+        columns: usize,
+        stride: usize,
+    ) -> Self {
         assert!(columns <= stride, "rows of a result do not overlap");
         let extent = if rows == 0 { 0 } else { (rows - 1) * stride + columns };
         assert!(extent <= numbers.len(), "{rows} rows of {columns}, {stride} apart, lie outside");
