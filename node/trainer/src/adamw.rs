@@ -3,7 +3,7 @@
 //! Source: Loshchilov and Hutter, arXiv 1711.05101; order of operations as in `torch.optim.AdamW`. The arithmetic of an
 //! element is [`Backend::adamw`]'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use crate::{
     backend::{AdamWStep, Backend},
@@ -79,11 +79,13 @@ impl<B: Backend> AdamW<B> {
         };
         let backend = model.backend();
         for (name, gradient) in gradients.iter() {
-            if !self.moments.contains_key(name) {
-                let len = backend.len(gradient);
-                self.moments.insert(name.to_owned(), (backend.zeros(len)?, backend.zeros(len)?));
-            }
-            let (first, second) = self.moments.get_mut(name).expect("was put there");
+            let (first, second) = match self.moments.entry(name.to_owned()) {
+                Entry::Occupied(moments) => moments.into_mut(),
+                Entry::Vacant(place) => {
+                    let len = backend.len(gradient);
+                    place.insert((backend.zeros(len)?, backend.zeros(len)?))
+                }
+            };
             let decays = decay == DecayRule::Everything || self.axes.get(name).is_some_and(|&axes| axes >= 2);
             let keep = if decays { 1.0 - learning_rate * weight_decay } else { 1.0 };
             backend.adamw(step, keep, gradient, first, second, model.parameter_mut(name)?)?;

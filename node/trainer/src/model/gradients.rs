@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{EMBEDDING, HEAD, ModelError};
 use crate::{
-    backend::{Backend, BackendError},
+    backend::{Backend, Done},
     config::ModelConfig,
     modules::Module,
 };
@@ -23,6 +23,9 @@ pub struct Gradients<B: Backend> {
     angles: Vec<B::Buffer>,
     tied_head: Option<B::Buffer>,
 }
+
+/// Gradients of a weight and its bias; none when both are frozen.
+pub(super) type Pair<'a, B> = Option<(&'a mut <B as Backend>::Buffer, &'a mut <B as Backend>::Buffer)>;
 
 /// Name of the class token's angles.
 const ANGLES: &str = "visual.class_pos_emb";
@@ -86,13 +89,13 @@ impl<B: Backend> Gradients<B> {
         self.places.get(name).map(|&place| &mut self.buffers[place])
     }
 
-    /// Gradients of a weight and its bias; none when both are frozen.
+    /// Gradients of a weight and its bias, each with the length of its parameter.
     pub(super) fn pair(
         &mut self,
         backend: &B,
         weight: (&str, usize),
         bias: (&str, usize),
-    ) -> Result<Option<(&mut B::Buffer, &mut B::Buffer)>, BackendError> {
+    ) -> Done<Pair<'_, B>> {
         Ok(match (self.places.get(weight.0), self.places.get(bias.0)) {
             (None, None) => None,
             (Some(&weight), Some(&bias)) => {

@@ -33,13 +33,19 @@ struct Block<B: Backend> {
     rest: Option<(B::Buffer, B::Buffer)>,
 }
 
+/// What stands in front of the first block.
+#[derive(Debug)]
+struct Entered<B: Backend> {
+    patches: B::Buffer,
+    /// Class rows and patches before the first norm.
+    rows: B::Buffer,
+    turns: B::Buffer,
+}
+
 /// What backward needs of the tower.
 #[derive(Debug)]
 struct Tower<B: Backend> {
-    patches: B::Buffer,
-    /// Class rows and patches before the first norm.
-    entered: B::Buffer,
-    turns: B::Buffer,
+    entered: Entered<B>,
     blocks: Vec<Block<B>>,
 }
 
@@ -67,7 +73,7 @@ impl<B: Backend> Model<'_, B> {
         if !batch.has_pictures() {
             return Ok(None);
         }
-        let (_, _, turns, mut x) = self.enter_tower(batch, probe)?;
+        let (Entered { turns, .. }, mut x) = self.enter_tower(batch, probe)?;
         for i in 0..self.config.vision.depth {
             let qkv = self.vision_project(i, &x, &turns)?;
             let (mixed, _) = self.vision_mix(&qkv, &batch.pictures)?;
@@ -93,10 +99,10 @@ impl<B: Backend> Model<'_, B> {
             let merged = self.see(batch, &mut None)?;
             return Ok(merged.map(|merged| Eyes { merged, kept: None, tower: None }));
         }
-        let (patches, entered, turns, mut x) = self.enter_tower(batch, &mut None)?;
+        let (entered, mut x) = self.enter_tower(batch, &mut None)?;
         let mut blocks = Vec::new();
         for i in 0..self.config.vision.depth {
-            let qkv = self.vision_project(i, &x, &turns)?;
+            let qkv = self.vision_project(i, &x, &entered.turns)?;
             let (mixed, statistics) = self.vision_mix(&qkv, &batch.pictures)?;
             let middle = self.vision_attention_out(i, &x, &mixed)?;
             let inner = self.vision_inner(i, &middle)?;
@@ -109,7 +115,7 @@ impl<B: Backend> Model<'_, B> {
         }
         let kept = self.strip_classes(batch, &x)?;
         let merged = self.merge(&kept)?;
-        let tower = tower.then_some(Tower { patches, entered, turns, blocks });
+        let tower = tower.then_some(Tower { entered, blocks });
         Ok(Some(Eyes { merged, kept: Some(kept), tower }))
     }
 
@@ -125,7 +131,7 @@ impl<B: Backend> Model<'_, B> {
         drop(merged);
         let d_kept = self.merge_backward(&kept, d_merged, tower.is_some(), gradients)?;
         drop(kept);
-        let (Some(Tower { patches, entered, turns, mut blocks }), Some(d_kept)) = (tower, d_kept) else {
+        let (Some(Tower { entered, mut blocks }), Some(d_kept)) = (tower, d_kept) else {
             return Ok(());
         };
         let (backend, width) = (self.backend, self.config.vision.hidden_size);
@@ -135,28 +141,24 @@ impl<B: Backend> Model<'_, B> {
         backend.add_rows(width, &d_kept, &all, &mut dy, &kept_rows)?;
         drop(d_kept);
         while let Some(block) = blocks.pop() {
-            dy = self.vision_block_backward(blocks.len(), block, &turns, dy, batch, gradients)?;
+            dy = self.vision_block_backward(blocks.len(), block, &entered.turns, dy, batch, gradients)?;
         }
-        self.enter_backward(batch, &patches, &entered, &dy, gradients)
+        self.enter_backward(batch, &entered, &dy, gradients)
     }
 
-    /// Patches, the rows before the first norm, turns, and the first block's input.
-    fn enter_tower(
-        &self,
-        batch: &Batch,
-        probe: &mut Probe<'_>,
-    ) -> Done<(B::Buffer, B::Buffer, B::Buffer, B::Buffer)> {
+    /// What stands in front of the first block, and that block's input.
+    fn enter_tower(&self, batch: &Batch, probe: &mut Probe<'_>) -> Done<(Entered<B>, B::Buffer)> {
         let (backend, v) = (self.backend, &self.config.vision);
         let patches = backend.upload(&batch.patches)?;
         let mut embedded = backend.scratch(batch.patch_rows.len() * v.hidden_size)?;
         let kernel = self.weight(PATCH_EMBED);
         backend.linear(self.patch_map(batch), &patches, kernel, None, None, &mut embedded)?;
         self.look(probe, "vision.patch_embed", &embedded)?;
-        let mut entered = backend.scratch(batch.vision_rows() * v.hidden_size)?;
+        let mut rows = backend.scratch(batch.vision_rows() * v.hidden_size)?;
         let first = vec![0; batch.class_rows.len()];
-        backend.copy_rows(v.hidden_size, self.weight(CLASS), &first, &mut entered, &batch.class_rows)?;
+        backend.copy_rows(v.hidden_size, self.weight(CLASS), &first, &mut rows, &batch.class_rows)?;
         let all: Vec<u32> = (0..batch.patch_rows.len() as u32).collect();
-        backend.copy_rows(v.hidden_size, &embedded, &all, &mut entered, &batch.patch_rows)?;
+        backend.copy_rows(v.hidden_size, &embedded, &all, &mut rows, &batch.patch_rows)?;
         drop(embedded);
 
         let class = backend.download(self.weight(CLASS_ANGLES))?;
@@ -164,23 +166,23 @@ impl<B: Backend> Model<'_, B> {
         if let Some(probe) = probe {
             probe("vision.rotary_angles", vision_angles(v, &batch.cells, &class));
         }
-        let x = self.layer_norm(&entered, "visual.pre_layernorm", v.layer_norm_eps as f32)?;
+        let x = self.layer_norm(&rows, "visual.pre_layernorm", v.layer_norm_eps as f32)?;
         self.look(probe, "vision.pre_layernorm", &x)?;
-        Ok((patches, entered, turns, x))
+        Ok((Entered { patches, rows, turns }, x))
     }
 
     fn enter_backward(
         &self,
         batch: &Batch,
-        patches: &B::Buffer,
-        entered: &B::Buffer,
+        entered: &Entered<B>,
         dx: &B::Buffer,
         gradients: &mut Gradients<B>,
     ) -> Done {
         let (backend, v) = (self.backend, &self.config.vision);
-        let mut d_entered = backend.zeros(backend.len(entered))?;
+        let Entered { patches, rows, .. } = entered;
+        let mut d_entered = backend.zeros(backend.len(rows))?;
         let eps = v.layer_norm_eps as f32;
-        self.layer_norm_backward("visual.pre_layernorm", eps, entered, dx, &mut d_entered, gradients)?;
+        self.layer_norm_backward("visual.pre_layernorm", eps, rows, dx, &mut d_entered, gradients)?;
         if let Some(d_class) = gradients.get(CLASS) {
             let first = vec![0; batch.class_rows.len()];
             backend.add_rows(v.hidden_size, &d_entered, &batch.class_rows, d_class, &first)?;
