@@ -2,6 +2,8 @@
 //!
 //! A step is forward, backward, clip to norm 1 and AdamW over every parameter, on one pack that is already in memory.
 
+mod bits;
+
 use std::time::Instant;
 
 use serde::Serialize;
@@ -17,6 +19,8 @@ use crate::{
     presets::{Shape, model_of},
     state::State,
 };
+
+pub use bits::{Bits, GRADIENTS, WEIGHTS, bits};
 
 /// Sizes of a model: those of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use talkoot_trainer::{
-    cpu::{Cpu, Isa, Level, Products},
     measure::{self, CASES, PRESETS, StepFigures, StepRun},
     model::Keep,
 };
 
+use super::cpu::CpuChoice;
 use crate::commands::say;
 
 /// Seconds and memory of one training step: forward, backward, clip, AdamW over all parameters.
@@ -24,12 +24,8 @@ pub(crate) struct Step {
     /// Keep all intermediate values instead of computing blocks again in backward.
     #[arg(long)]
     no_checkpoint: bool,
-    /// Whose matrix products: the exact class's, or the gemm crate's, which are not the same on every machine.
-    #[arg(long, value_enum, default_value_t = Kind::Exact)]
-    products: Kind,
-    /// Vector instructions: portable, avx2 or avx512; the widest when left out.
-    #[arg(long)]
-    isa: Option<String>,
+    #[command(flatten)]
+    cpu: CpuChoice,
     /// Steps that are counted.
     #[arg(long, default_value_t = 10)]
     iters: usize,
@@ -39,13 +35,6 @@ pub(crate) struct Step {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-}
-
-/// Kinds of matrix products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Kind {
-    Exact,
-    Gemm,
 }
 
 impl Step {
@@ -59,17 +48,6 @@ impl Step {
         let case = CASES.iter().find(|case| case.name == self.case).with_context(|| {
             format!("no case {:?}: choose {}", self.case, names(CASES.iter().map(|c| c.name).collect()))
         })?;
-        let isa = match &self.isa {
-            None => Isa::best(),
-            Some(name) => {
-                let level = Level::ALL.into_iter().find(|level| level.name() == name);
-                level.and_then(Isa::new).with_context(|| format!("this processor has no {name:?}"))?
-            }
-        };
-        let products = match self.products {
-            Kind::Exact => Products::FixedOrder,
-            Kind::Gemm => Products::GemmCrate,
-        };
         let run = StepRun {
             preset: *preset,
             case: *case,
@@ -77,9 +55,8 @@ impl Step {
             warmup: self.warmup,
             steps: self.iters,
         };
-        let kind = if products == Products::FixedOrder { "exact" } else { "gemm crate" };
-        let device = format!("cpu, {}, {kind}", isa.level().name());
-        let figures = measure::step(&Cpu::new(isa, products), &device, &run)?;
+        let (cpu, device) = self.cpu.open()?;
+        let figures = measure::step(&cpu, &device, &run)?;
         if self.json {
             say(&serde_json::to_string(&figures)?);
         } else {

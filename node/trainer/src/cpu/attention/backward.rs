@@ -29,11 +29,11 @@ struct Kept<'a> {
 struct Group<'a> {
     task: Task<'a>,
     /// Per head of the group `[queries, d]`.
-    dq: Vec<Vec<f32>>,
+    dq: Vec<Buffer>,
     /// `[keys, d]`.
-    dk: Vec<f32>,
+    dk: Buffer,
     /// `[keys, d]`.
-    dv: Vec<f32>,
+    dv: Buffer,
 }
 
 /// Gradients of queries, keys and values, replaced.
@@ -75,18 +75,18 @@ fn group<'a>(
         head_of(&qkv.k, &task.segment.keys, task.group, width),
         head_of(&qkv.v, &task.segment.keys, task.group, width),
     );
-    let keys_down = Packed::new(cpu.isa, cpu.products, k);
-    let keys_across = Packed::new(cpu.isa, cpu.products, k.transposed());
-    let values_across = Packed::new(cpu.isa, cpu.products, v.transposed());
-    let (mut dk, mut dv) = (vec![0.0f32; keys * width], vec![0.0f32; keys * width]);
-    let mut room = [(); 2].map(|()| vec![0.0f32; TILE.min(rows) * keys]);
+    let keys_down = Packed::new(cpu.isa, cpu.products, &cpu.pool, k);
+    let keys_across = Packed::new(cpu.isa, cpu.products, &cpu.pool, k.transposed());
+    let values_across = Packed::new(cpu.isa, cpu.products, &cpu.pool, v.transposed());
+    let (mut dk, mut dv) = (cpu.pool.zeros(keys * width), cpu.pool.zeros(keys * width));
+    let mut room = [(); 2].map(|()| cpu.pool.take(TILE.min(rows) * keys));
     let row = attention.heads * width;
     let one = |head: usize| {
         let q = head_of(&qkv.q, &task.segment.queries, head, width);
         let first = task.segment.queries.start;
         let of_head = |numbers: &'_ [f32]| -> usize { numbers.len().min(first * row + head * width) };
         let (y, dy) = (&kept.y[of_head(kept.y)..], &kept.dy[of_head(kept.dy)..]);
-        let mut dq = vec![0.0f32; rows * width];
+        let mut dq = cpu.pool.take(rows * width);
         for tile in tiles(rows) {
             let sight = Sight::new(attention, rows, keys, &tile);
             let (count, seen) = (tile.len(), sight.of(tile.len() - 1));

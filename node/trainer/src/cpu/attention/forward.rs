@@ -21,7 +21,7 @@ struct Head {
     row: usize,
     head: usize,
     /// `[queries, d]`.
-    y: Vec<f32>,
+    y: Buffer,
     /// `[queries, 2]`.
     statistics: Vec<[f32; 2]>,
 }
@@ -48,12 +48,12 @@ pub(in crate::cpu) fn forward(
 fn heads(cpu: &Cpu, attention: &Attention<'_>, qkv: &Qkv<Columns<'_, Buffer>>, task: Task<'_>) -> Vec<Head> {
     let (width, rows, keys) = (attention.width, task.segment.queries.len(), task.segment.keys.len());
     let part = |columns| head_of(columns, &task.segment.keys, task.group, width);
-    let keys_across = Packed::new(cpu.isa, cpu.products, part(&qkv.k).transposed());
-    let values = Packed::new(cpu.isa, cpu.products, part(&qkv.v));
-    let mut scores = vec![0.0f32; TILE.min(rows) * keys];
+    let keys_across = Packed::new(cpu.isa, cpu.products, &cpu.pool, part(&qkv.k).transposed());
+    let values = Packed::new(cpu.isa, cpu.products, &cpu.pool, part(&qkv.v));
+    let mut scores = cpu.pool.take(TILE.min(rows) * keys);
     let one = |head| {
         let queries = head_of(&qkv.q, &task.segment.queries, head, width);
-        let (mut y, mut statistics) = (vec![0.0f32; rows * width], vec![[0.0f32; 2]; rows]);
+        let (mut y, mut statistics) = (cpu.pool.take(rows * width), vec![[0.0f32; 2]; rows]);
         for tile in tiles(rows) {
             let sight = Sight::new(attention, rows, keys, &tile);
             let (count, seen) = (tile.len(), sight.of(tile.len() - 1));

@@ -2,22 +2,30 @@
 
 #![allow(unsafe_code, reason = "threads write disjoint rectangles of one result, and kernels take pointers")]
 
-use std::{cell::RefCell, marker::PhantomData};
+use std::{cell::RefCell, marker::PhantomData, ops::Range};
 
 use super::{
     Finish, Isa, Products, Start,
-    kernel::{self, Kernel},
+    kernel::{self, Kernel, Left},
     matrix::{Matrix, MatrixMut},
-    pack::{pack_rows, packed_len},
+    pack::packed_len,
 };
-use crate::cpu::Level;
+use crate::cpu::{Buffer, Level, pool::Pool};
 
-/// Steps of the inner index that are packed together: a panel of B (16 KiB) stays in the first cache.
-const KC: usize = 256;
+/// Most steps of the inner index that are packed together: a panel of B (20 KiB) stays in the first cache.
+const KC: usize = 320;
 /// Rows of A that are packed together: about 100 KiB, in the second cache. A multiple of every kernel's rows.
 const MC: usize = 84;
 /// Columns of B that are packed together: 2 MiB, in the third cache.
 const NC: usize = 2048;
+
+/// Cuts `depth` steps into equal blocks of at most [`KC`]: a short last block would cost as much reading and writing of C
+/// as a long one.
+fn blocks(depth: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = depth.div_ceil(KC).max(1);
+    let each = depth.div_ceil(count).max(1);
+    (0..depth).step_by(each).map(move |k| k..(k + each).min(depth))
+}
 
 /// A rectangle of a result that one thread writes.
 ///
@@ -57,7 +65,7 @@ impl<'a> Rectangle<'a> {
     }
 
     /// Part of a row.
-    fn row(&mut self, i: usize, columns: std::ops::Range<usize>) -> &mut [f32] {
+    fn row(&mut self, i: usize, columns: Range<usize>) -> &mut [f32] {
         assert!(i < self.rows && columns.end <= self.columns, "a row of the rectangle");
         // SAFETY: inside the rectangle, which nobody else reaches while `self` is borrowed.
         unsafe {
@@ -84,7 +92,7 @@ impl FinishAt<'_> {
         self.finish.bias.is_none() && self.finish.residual.is_none()
     }
 
-    fn apply(&self, c: &mut Rectangle<'_>, rows: std::ops::Range<usize>, columns: std::ops::Range<usize>) {
+    fn apply(&self, c: &mut Rectangle<'_>, rows: Range<usize>, columns: Range<usize>) {
         for i in rows {
             let (first, last) = (self.column + columns.start, self.column + columns.end);
             let row = c.row(i, columns.clone());
@@ -102,6 +110,16 @@ impl FinishAt<'_> {
 thread_local! {
     /// Where a thread packs its blocks of A and B; kept, as every product needs them.
     static BLOCKS: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+/// `len` numbers of a buffer, from the start of a cache line: a vector that lies across two costs two loads.
+fn aligned(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    const LINE: usize = 64;
+    if buffer.len() < len + LINE / 4 {
+        buffer.resize(len + LINE / 4, 0.0);
+    }
+    let start = buffer.as_ptr().align_offset(LINE).min(LINE / 4);
+    &mut buffer[start..start + len]
 }
 
 /// `c = a * b` with the kernel of these instructions.
@@ -129,22 +147,21 @@ fn run<K: Kernel>(a: Matrix<'_>, b: Matrix<'_>, start: Start, finish: FinishAt<'
         return;
     }
     BLOCKS.with_borrow_mut(|(rows, columns)| {
-        for k in (0..b.rows).step_by(KC) {
-            let depth = KC.min(b.rows - k);
-            let last = k + depth == b.rows;
-            let fresh = k == 0 && start == Start::Zero;
+        for steps in blocks(b.rows) {
+            let depth = steps.len();
+            let last = steps.end == b.rows;
+            let fresh = steps.start == 0 && start == Start::Zero;
             for j in (0..b.columns).step_by(NC) {
                 let width = NC.min(b.columns - j);
-                let block = b.rows(k..k + depth).columns(j..j + width).transposed();
-                columns.resize(packed_len(width, depth, K::NR), 0.0);
-                pack_rows(block, K::NR, columns);
+                let block = b.rows(steps.clone()).columns(j..j + width).transposed();
+                let columns = aligned(columns, packed_len(width, depth, K::NR));
+                // SAFETY: `Isa` vouches for the instructions of `K`.
+                unsafe { K::pack_right(block, columns) };
                 for i in (0..a.rows).step_by(MC) {
                     let height = MC.min(a.rows - i);
-                    let block = a.rows(i..i + height).columns(k..k + depth);
-                    rows.resize(packed_len(height, depth, K::MR), 0.0);
-                    pack_rows(block, K::MR, rows);
+                    let a = Rows::ready::<K>(a.rows(i..i + height).columns(steps.clone()), rows);
                     let b = Columns { panels: columns, depth };
-                    block_product::<K>(depth, rows, b, &mut c, (i, height), (j, width), fresh);
+                    block_product::<K>(a, b, &mut c, (i, height), (j, width), fresh);
                     if last && !finish.is_empty() {
                         finish.apply(&mut c, i..i + height, j..j + width);
                     }
@@ -165,6 +182,56 @@ fn begin(c: &mut Rectangle<'_>, start: Start) {
 /// Largest tile of any kernel.
 const TILE: usize = 14 * 32;
 
+/// A block of A. Where the numbers of a row lie beside each other, tiles read it as it is, but for a last panel in which
+/// rows are missing; otherwise it is packed.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    /// The block from its first number on, or all its panels.
+    numbers: &'a [f32],
+    /// Steps of the inner index.
+    depth: usize,
+    /// Numbers from one row of a panel to the next, from one step to the next, from one panel to the next.
+    row: usize,
+    step: usize,
+    panel: usize,
+    /// The last panel, packed, when it isn't whole.
+    torn: Option<(usize, &'a [f32])>,
+}
+
+impl<'a> Rows<'a> {
+    /// Makes `block` ready for tiles of `K`; what has to be packed goes to `room`.
+    fn ready<K: Kernel>(block: Matrix<'a>, room: &'a mut Vec<f32>) -> Self {
+        let (height, depth) = (block.rows, block.columns);
+        if block.column_stride != 1 {
+            let panels = aligned(room, packed_len(height, depth, K::MR));
+            // SAFETY: `Isa` vouches for the instructions of `K`.
+            unsafe { K::pack_left(block, panels) };
+            return Self { numbers: panels, depth, row: 1, step: K::MR, panel: K::MR * depth, torn: None };
+        }
+        let whole = height / K::MR * K::MR;
+        let torn = (whole < height).then(|| {
+            let panel = aligned(room, K::MR * depth);
+            // SAFETY: as above.
+            unsafe { K::pack_left(block.rows(whole..height), panel) };
+            (whole, &*panel)
+        });
+        let stride = block.row_stride;
+        Self { numbers: block.numbers, depth, row: stride, step: 1, panel: K::MR * stride, torn }
+    }
+
+    /// Where the panel lies that begins with row `i` of the block.
+    fn panel<K: Kernel>(&self, i: usize) -> Left {
+        match self.torn {
+            Some((row, panel)) if row == i => Left { start: panel.as_ptr(), row: 1, step: K::MR },
+            _ => {
+                let panel = &self.numbers[i / K::MR * self.panel..];
+                assert!((K::MR - 1) * self.row + (self.depth - 1) * self.step < panel.len(), "a whole panel");
+                Left { start: panel.as_ptr(), row: self.row, step: self.step }
+            }
+        }
+    }
+}
+
 /// A packed block of B: panels of so many steps.
 #[derive(Clone, Copy)]
 struct Columns<'a> {
@@ -172,10 +239,9 @@ struct Columns<'a> {
     depth: usize,
 }
 
-/// All tiles of a packed block of A with the first `depth` steps of a packed block of B.
+/// All tiles of a block of A with the first steps, as many as it has, of a packed block of B.
 fn block_product<K: Kernel>(
-    depth: usize,
-    a: &[f32],
+    a: Rows<'_>,
     b: Columns<'_>,
     c: &mut Rectangle<'_>,
     (top, height): (usize, usize),
@@ -183,16 +249,18 @@ fn block_product<K: Kernel>(
     fresh: bool,
 ) {
     assert!(top + height <= c.rows && left + width <= c.columns, "a block inside the rectangle");
-    assert!(depth <= b.depth, "as many steps as were packed");
-    for (b, j) in b.panels.chunks_exact(K::NR * b.depth).zip((0..width).step_by(K::NR)) {
-        for (a, i) in a.chunks_exact(K::MR * depth).zip((0..height).step_by(K::MR)) {
+    assert!(0 < a.depth && a.depth <= b.depth, "as many steps as were packed");
+    for (panel, j) in b.panels.chunks_exact(K::NR * b.depth).zip((0..width).step_by(K::NR)) {
+        for i in (0..height).step_by(K::MR) {
             let (rows, columns) = (K::MR.min(height - i), K::NR.min(width - j));
+            let left_rows = a.panel::<K>(i);
             if rows == K::MR && columns == K::NR {
-                // SAFETY: the tile is whole and inside the block, which is inside the rectangle; the panels have `depth`
-                // groups; `Isa` vouches for the instructions of `K`.
+                // SAFETY: the tile is whole and inside the block, which is inside the rectangle; both panels have
+                // `a.depth` steps, which `panel` and the assertion above made sure of; `Isa` vouches for the
+                // instructions of `K`.
                 unsafe {
                     let tile = c.start.add((top + i) * c.stride + left + j);
-                    K::tile(depth, a.as_ptr(), b.as_ptr(), tile, c.stride, fresh);
+                    K::tile(a.depth, left_rows, panel.as_ptr(), tile, c.stride, fresh);
                 }
                 continue;
             }
@@ -204,7 +272,7 @@ fn block_product<K: Kernel>(
                 }
             }
             // SAFETY: as above, with a tile of our own that is large enough for every kernel.
-            unsafe { K::tile(depth, a.as_ptr(), b.as_ptr(), tile.as_mut_ptr(), K::NR, fresh) };
+            unsafe { K::tile(a.depth, left_rows, panel.as_ptr(), tile.as_mut_ptr(), K::NR, fresh) };
             for r in 0..rows {
                 c.row(top + i + r, left + j..left + j + columns)
                     .copy_from_slice(&tile[r * K::NR..][..columns]);
@@ -223,37 +291,38 @@ pub(in crate::cpu) enum Packed<'a> {
 
 /// Blocks of `KC` rows, each in panels of the kernel's columns.
 pub(in crate::cpu) struct Panels {
-    numbers: Vec<f32>,
+    numbers: Buffer,
     rows: usize,
     columns: usize,
 }
 
-fn columns_of_kernel(isa: Isa) -> usize {
-    match isa.level() {
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => kernel::Avx512::NR,
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => kernel::Avx2::NR,
-        _ => kernel::Portable::NR,
+impl Panels {
+    fn pack<K: Kernel>(b: Matrix<'_>, pool: &Pool) -> Self {
+        let mut numbers = pool.take(packed_len(b.columns, b.rows, K::NR));
+        let mut rest: &mut [f32] = &mut numbers;
+        for steps in blocks(b.rows) {
+            let (block, more) = rest.split_at_mut(packed_len(b.columns, steps.len(), K::NR));
+            // SAFETY: `Isa` vouches for the instructions of `K`.
+            unsafe { K::pack_right(b.rows(steps).transposed(), block) };
+            rest = more;
+        }
+        Self { numbers, rows: b.rows, columns: b.columns }
     }
 }
 
 impl<'a> Packed<'a> {
     /// Packs `b`, or keeps the view when the products are another library's.
-    pub(in crate::cpu) fn new(isa: Isa, products: Products, b: Matrix<'a>) -> Self {
+    pub(in crate::cpu) fn new(isa: Isa, products: Products, pool: &Pool, b: Matrix<'a>) -> Self {
         if products == Products::GemmCrate {
             return Self::Other(b);
         }
-        let width = columns_of_kernel(isa);
-        let mut numbers = vec![0.0; packed_len(b.columns, b.rows, width)];
-        let mut rest = numbers.as_mut_slice();
-        for k in (0..b.rows).step_by(KC) {
-            let depth = KC.min(b.rows - k);
-            let (block, more) = rest.split_at_mut(packed_len(b.columns, depth, width));
-            pack_rows(b.rows(k..k + depth).transposed(), width, block);
-            rest = more;
-        }
-        Self::Ours(Panels { numbers, rows: b.rows, columns: b.columns })
+        Self::Ours(match isa.level() {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => Panels::pack::<kernel::Avx512>(b, pool),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => Panels::pack::<kernel::Avx2>(b, pool),
+            _ => Panels::pack::<kernel::Portable>(b, pool),
+        })
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -288,17 +357,16 @@ fn run_packed<K: Kernel>(a: Matrix<'_>, b: &Panels, start: Start, mut c: Rectang
         return begin(&mut c, start);
     }
     BLOCKS.with_borrow_mut(|(rows, _)| {
-        let mut rest = b.numbers.as_slice();
-        for k in (0..a.columns).step_by(KC) {
-            let (depth, packed) = (KC.min(a.columns - k), KC.min(b.rows - k));
-            let fresh = k == 0 && start == Start::Zero;
+        let mut rest: &[f32] = &b.numbers;
+        for steps in blocks(b.rows).take_while(|steps| steps.start < a.columns) {
+            let (packed, steps) = (steps.len(), steps.start..steps.end.min(a.columns));
+            let fresh = steps.start == 0 && start == Start::Zero;
             let (panels, more) = rest.split_at(packed_len(b.columns, packed, K::NR));
             for i in (0..a.rows).step_by(MC) {
                 let height = MC.min(a.rows - i);
-                rows.resize(packed_len(height, depth, K::MR), 0.0);
-                pack_rows(a.rows(i..i + height).columns(k..k + depth), K::MR, rows);
+                let a = Rows::ready::<K>(a.rows(i..i + height).columns(steps.clone()), rows);
                 let (b, across) = (Columns { panels, depth: packed }, (0, c.columns));
-                block_product::<K>(depth, rows, b, &mut c, (i, height), across, fresh);
+                block_product::<K>(a, b, &mut c, (i, height), across, fresh);
             }
             rest = more;
         }

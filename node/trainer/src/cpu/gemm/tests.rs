@@ -1,4 +1,7 @@
-use super::{super::Level, *};
+use super::{
+    super::{Level, pool::Pool},
+    *,
+};
 
 fn random(len: usize, seed: u64) -> Vec<f32> {
     let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -98,7 +101,7 @@ fn a_packed_operand_and_gaps_between_rows_change_nothing() {
             let mut expected = vec![0.0; m * n];
             chains(&a, &b, Start::Zero, Finish::default(), &mut expected);
             let mut got = vec![7.0; m * (n + 2)];
-            let packed = Packed::new(isa, Products::FixedOrder, b);
+            let packed = Packed::new(isa, Products::FixedOrder, &Pool::default(), b);
             multiply_packed(isa, a, &packed, Start::Zero, MatrixMut::strided(&mut got, m, n, n + 2));
             for (expected, got) in expected.chunks(n).zip(got.chunks(n + 2)) {
                 assert_eq!(expected, &got[..n], "{isa:?} {m}x{n}x{k}");
