@@ -6,6 +6,7 @@ pub(crate) mod chat;
 mod coordinator;
 mod dataset;
 mod demo;
+mod model;
 mod node;
 pub(crate) mod run;
 mod verifier;
@@ -37,6 +38,9 @@ enum Command {
     /// Makes data: draws a small set, builds a tokenizer, packs, inspects.
     #[command(subcommand)]
     Dataset(dataset::Dataset),
+    /// Works with checkpoints: looks into them, merges, converts.
+    #[command(subcommand)]
+    Model(model::Model),
     /// Makes a run, and exports its model.
     #[command(subcommand)]
     Run(run::Run),
@@ -74,6 +78,7 @@ impl Arguments {
         match self.command {
             Command::Demo(demo) => demo.run(self.threads),
             Command::Dataset(dataset) => dataset.run(),
+            Command::Model(model) => model.run(),
             Command::Run(run) => run.run(),
             Command::Coordinator(coordinator) => coordinator.run(),
             Command::Node(node) => node.run(),

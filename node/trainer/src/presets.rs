@@ -80,3 +80,26 @@ pub fn model_of(shape: Shape) -> ModelConfig {
         text,
     }
 }
+
+/// The released model with 4,741,610,528 parameters: RICE-ViT and Qwen3-4B.
+pub fn released_4b() -> ModelConfig {
+    let mut config = released([36, 2_560, 32, 8, 128, 9_728]);
+    config.text.rope_theta = 5_000_000.0;
+    config.text.max_position_embeddings = 262_144;
+    config
+}
+
+/// The released model with 8,527,214,624 parameters: RICE-ViT and Qwen3-8B.
+pub fn released_8b() -> ModelConfig {
+    released([36, 4_096, 32, 8, 128, 12_288])
+}
+
+/// The tower and the token ids that both released models have.
+fn released(text: [usize; 6]) -> ModelConfig {
+    let mut config = model_of(Shape { vision: [24, 1_024, 16, 4_096], text, vocabulary: 151_936 });
+    config.image_token_id = 151_655;
+    config.video_token_id = Some(151_656);
+    config.vision_start_token_id = Some(151_652);
+    config.vision_end_token_id = Some(151_653);
+    config
+}

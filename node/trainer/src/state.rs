@@ -13,6 +13,7 @@ mod canonical;
 mod initial;
 
 pub use canonical::StateError;
+pub(crate) use initial::FreshValues;
 
 /// One parameter: a dense, row-major tensor of f32.
 #[derive(Debug, Clone, PartialEq)]

@@ -14,29 +14,41 @@ use crate::{
 
 pub(super) fn initial(config: &ModelConfig, seed: u64) -> State {
     let fill = |(name, shape): (String, Vec<usize>)| {
-        let count = shape.iter().product();
-        let values = match kind(&name) {
-            Kind::Ones => vec![1.0; count],
-            Kind::Zeros => vec![0.0; count],
-            Kind::Normal => normal(seed, &name, count, deviation(config, &name)),
-        };
+        let values = FreshValues::of(config, seed, &name).take(shape.iter().product()).collect();
         (name, Tensor32 { shape, values })
     };
     State { tensors: config.parameter_shapes().into_iter().map(fill).collect() }
 }
 
-enum Kind {
-    Ones,
-    Zeros,
-    Normal,
+/// The fresh numbers of one parameter, row-major, without an end: as many are taken as its shape holds.
+#[derive(Debug, Clone)]
+pub(crate) enum FreshValues {
+    /// Norms start as one, biases as zero.
+    Constant(f32),
+    /// Everything else is normal.
+    Normal(Box<Normal>),
 }
 
-fn kind(name: &str) -> Kind {
-    let norm = name.contains("norm") || name.contains(".ln_q.");
-    match name.rsplit('.').next() {
-        Some("bias") => Kind::Zeros,
-        Some("weight") if norm => Kind::Ones,
-        _ => Kind::Normal,
+impl FreshValues {
+    /// Those of the parameter `name` of a model with fresh weights from `seed`.
+    pub(crate) fn of(config: &ModelConfig, seed: u64, name: &str) -> Self {
+        let norm = name.contains("norm") || name.contains(".ln_q.");
+        match name.rsplit('.').next() {
+            Some("bias") => Self::Constant(0.0),
+            Some("weight") if norm => Self::Constant(1.0),
+            _ => Self::Normal(Box::new(Normal::new(seed, name, deviation(config, name)))),
+        }
+    }
+}
+
+impl Iterator for FreshValues {
+    type Item = f32;
+
+    fn next(&mut self) -> Option<f32> {
+        match self {
+            Self::Constant(value) => Some(*value),
+            Self::Normal(normal) => normal.next(),
+        }
     }
 }
 
@@ -47,26 +59,49 @@ fn deviation(config: &ModelConfig, name: &str) -> f64 {
     }
 }
 
-fn normal(seed: u64, name: &str, count: usize, deviation: f64) -> Vec<f32> {
-    let mut hasher = blake3::Hasher::new_derive_key("talkoot 2026 fresh weights of one parameter");
-    hasher.update(&seed.to_le_bytes()).update(name.as_bytes());
-    let mut rng = ChaCha12Rng::from_seed(*hasher.finalize().as_bytes());
-    // in (0, 1]: the logarithm of 0 never comes up
-    let mut unit = || ((rng.next_u64() >> 11) as f64 + 1.0) / (1u64 << 53) as f64;
-    let mut values = Vec::with_capacity(count + 1);
-    while values.len() < count {
-        let radius = deviation * (-2.0 * ln(unit())).sqrt();
-        let (sine, cosine) = sin_cos(2.0 * std::f64::consts::PI * unit());
-        values.push((radius * cosine) as f32);
-        values.push((radius * sine) as f32);
+/// Normal numbers of mean zero, two for every two draws (Box and Muller).
+#[derive(Debug, Clone)]
+pub(crate) struct Normal {
+    rng: ChaCha12Rng,
+    deviation: f64,
+    spare: Option<f32>,
+}
+
+impl Normal {
+    fn new(seed: u64, name: &str, deviation: f64) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("talkoot 2026 fresh weights of one parameter");
+        hasher.update(&seed.to_le_bytes()).update(name.as_bytes());
+        let rng = ChaCha12Rng::from_seed(*hasher.finalize().as_bytes());
+        Self { rng, deviation, spare: None }
     }
-    values.truncate(count);
-    values
+
+    /// In (0, 1]: the logarithm of 0 never comes up.
+    fn unit(&mut self) -> f64 {
+        ((self.rng.next_u64() >> 11) as f64 + 1.0) / (1u64 << 53) as f64
+    }
+}
+
+impl Iterator for Normal {
+    type Item = f32;
+
+    fn next(&mut self) -> Option<f32> {
+        if let Some(value) = self.spare.take() {
+            return Some(value);
+        }
+        let radius = self.deviation * (-2.0 * ln(self.unit())).sqrt();
+        let (sine, cosine) = sin_cos(2.0 * std::f64::consts::PI * self.unit());
+        self.spare = Some((radius * sine) as f32);
+        Some((radius * cosine) as f32)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn normal(seed: u64, name: &str, count: usize, deviation: f64) -> Vec<f32> {
+        Normal::new(seed, name, deviation).take(count).collect()
+    }
 
     #[test]
     fn normal_numbers_have_the_moments_of_a_normal_distribution() {
