@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn numbers_are_easy_to_read() {
-        assert_eq!(["7", "512", "1,024", "8,527,214,624"], [7, 512, 1024, 8_527_214_624].map(|n| grouped(n)));
+        assert_eq!(["7", "512", "1,024", "8,527,214,624"], [7, 512, 1024, 8_527_214_624].map(grouped));
         assert_eq!(["7 B", "1.0 KiB", "2.5 MiB"], [7, 1024, 5 << 19].map(size));
         assert_eq!(size(16 * 8_527_214_624), "127.1 GiB");
     }
