@@ -1,12 +1,14 @@
 //! Picture files to 8-bit RGB, with limits that are checked before anything is allocated.
 
+mod jpeg;
+
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Cursor, Seek},
+    io::{Cursor, Read},
     path::{Path, PathBuf},
 };
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::{Rgb, SizeError};
@@ -91,11 +93,10 @@ pub enum PictureError {
 pub fn decode_file(file: &Path, limits: &DecodeLimits) -> Result<Rgb, PictureError> {
     let read = |source| PictureError::Read { file: file.to_path_buf(), source };
     let handle = File::open(file).map_err(read)?;
-    let bytes = handle.metadata().map_err(read)?.len();
-    if bytes > limits.file_bytes {
-        return Err(PictureError::TooManyBytes { file: file.to_path_buf(), bytes, limit: limits.file_bytes });
-    }
-    decode(BufReader::new(handle), file, limits)
+    // One byte more than may be tells a file that is too long, also one that grows.
+    let mut bytes = Vec::new();
+    handle.take(limits.file_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(read)?;
+    decode_bytes(&bytes, file, limits)
 }
 
 /// Decodes a picture in memory; `name` stands for the file in errors.
@@ -104,24 +105,81 @@ pub fn decode_file(file: &Path, limits: &DecodeLimits) -> Result<Rgb, PictureErr
 ///
 /// [`PictureError`] naming `name` and the reason.
 pub fn decode_bytes(bytes: &[u8], name: &Path, limits: &DecodeLimits) -> Result<Rgb, PictureError> {
-    decode(Cursor::new(bytes), name, limits)
+    decode(bytes, limits).map_err(|fault| match fault {
+        Fault::Decode(reason) => PictureError::Decode { file: name.to_path_buf(), reason },
+        Fault::TooLarge { width, height } => {
+            PictureError::TooLarge { file: name.to_path_buf(), width, height, limits: *limits }
+        }
+        Fault::TooManyBytes => PictureError::TooManyBytes {
+            file: name.to_path_buf(),
+            bytes: bytes.len() as u64,
+            limit: limits.file_bytes,
+        },
+    })
 }
 
-fn decode<R: BufRead + Seek>(source: R, name: &Path, limits: &DecodeLimits) -> Result<Rgb, PictureError> {
-    let undecodable =
-        |error: ImageError| PictureError::Decode { file: name.to_path_buf(), reason: error.to_string() };
-    let mut reader = ImageReader::new(source)
-        .with_guessed_format()
-        .map_err(|source| PictureError::Read { file: name.to_path_buf(), source })?;
+/// Width and height in pixels as the head of a PNG, JPEG or WebP says, within `limits`; nothing is decoded.
+///
+/// # Errors
+///
+/// [`PictureError`] naming `name` when the bytes do not begin as such a file does, or say too large a size.
+pub fn head_size(bytes: &[u8], name: &Path, limits: &DecodeLimits) -> Result<(u32, u32), PictureError> {
+    let undecodable = |reason: String| PictureError::Decode { file: name.to_path_buf(), reason };
+    format_of(bytes).ok_or_else(|| undecodable(FOREIGN.into()))?;
+    let size = imagesize::blob_size(bytes).map_err(|error| undecodable(error.to_string()))?;
+    let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
+    let (width, height) = (side(size.width), side(size.height));
+    if limits.allow(width, height) {
+        return Ok((width, height));
+    }
+    Err(PictureError::TooLarge { file: name.to_path_buf(), width, height, limits: *limits })
+}
+
+const FOREIGN: &str = "the file does not begin as one of these does";
+
+/// What is wrong with a picture, its name left out.
+enum Fault {
+    Decode(String),
+    TooLarge { width: u32, height: u32 },
+    TooManyBytes,
+}
+
+impl DecodeLimits {
+    fn allow(&self, width: u32, height: u32) -> bool {
+        let area = u64::from(width) * u64::from(height);
+        width.max(height) <= self.side_pixels && area <= self.area_pixels
+    }
+}
+
+/// The format that the first bytes tell, if it is one of ours.
+fn format_of(bytes: &[u8]) -> Option<ImageFormat> {
+    let format = image::guess_format(bytes).ok()?;
+    matches!(format, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP).then_some(format)
+}
+
+fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Rgb, Fault> {
+    if bytes.len() as u64 > limits.file_bytes {
+        return Err(Fault::TooManyBytes);
+    }
+    match format_of(bytes) {
+        None => Err(Fault::Decode(FOREIGN.into())),
+        Some(ImageFormat::Jpeg) => jpeg::decode(bytes, limits),
+        Some(format) => decode_other(bytes, format, limits),
+    }
+}
+
+/// PNG and WebP.
+fn decode_other(bytes: &[u8], format: ImageFormat, limits: &DecodeLimits) -> Result<Rgb, Fault> {
+    let undecodable = |error: image::ImageError| Fault::Decode(error.to_string());
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut allocation = Limits::default();
     // At most four 16-bit samples a pixel, and as much again for the decoder's own buffers.
     allocation.max_alloc = Some(limits.area_pixels.saturating_mul(16));
     reader.limits(allocation);
     let decoder = reader.into_decoder().map_err(undecodable)?;
     let (width, height) = decoder.dimensions();
-    let area = u64::from(width) * u64::from(height);
-    if width > limits.side_pixels || height > limits.side_pixels || area > limits.area_pixels {
-        return Err(PictureError::TooLarge { file: name.to_path_buf(), width, height, limits: *limits });
+    if !limits.allow(width, height) {
+        return Err(Fault::TooLarge { width, height });
     }
     Ok(to_rgb(DynamicImage::from_decoder(decoder).map_err(undecodable)?))
 }
