@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
 enum Command {
     /// The whole thing on this machine, in minutes: data, five processes, three stages, audit.
     Demo(demo::Demo),
-    /// Makes data: draws a small set, builds a tokenizer, packs, inspects.
+    /// Makes data: draws a small set, builds a tokenizer, packs, inspects, verifies, compares.
     #[command(subcommand)]
     Dataset(dataset::Dataset),
     /// Works with checkpoints: looks into them, merges, converts.

@@ -2,6 +2,7 @@
 
 mod commands;
 mod demo;
+mod progress;
 
 use std::process::ExitCode;
 

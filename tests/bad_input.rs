@@ -73,7 +73,7 @@ fn bad_terms_are_named_by_field() {
             "--terms",
             &path("bad.toml"),
             "--dataset",
-            &path("packed/instruct.index"),
+            &path("packed/instruct.manifest"),
             "--tokenizer",
             &path("drawn/tokenizer.json"),
         ]);
@@ -105,7 +105,7 @@ fn a_shard_with_one_flipped_bit_is_refused() {
         "--terms",
         &path("terms.toml"),
         "--dataset",
-        &path("packed/instruct.index"),
+        &path("packed/instruct.manifest"),
         "--tokenizer",
         &path("drawn/tokenizer.json"),
     ]);

@@ -77,7 +77,8 @@ fn other_caches_give_the_same_bits() {
     for name in ["online", "possible", "present"] {
         fs::write(copy.join(name), "0\n").unwrap();
     }
-    let script = format!("mount --bind '{}' {} && exec \"$0\" bench bits --json", copy.display(), system.display());
+    let script =
+        format!("mount --bind '{}' {} && exec \"$0\" bench bits --json", copy.display(), system.display());
     let output = Command::new("unshare").args(["-m", "sh", "-c", &script, TALKOOT]).output();
     match output {
         Ok(output) if !output.stdout.is_empty() => exact("caches of 48 and 256 KiB", &output),

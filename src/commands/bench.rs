@@ -1,13 +1,21 @@
 //! `talkoot bench`
 
 mod bits;
+mod corpus;
 mod cpu;
+mod lengths;
+mod pack;
+mod peer;
+mod read;
 mod step;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Subcommand;
+use serde::Serialize;
+
+use super::say;
 
 /// Measures this machine; `--json` prints one object a line.
 #[derive(Debug, Subcommand)]
@@ -16,6 +24,10 @@ pub(crate) enum Bench {
     Bits(bits::Bits),
     /// Seconds and memory of one training step.
     Step(step::Step),
+    /// Packing, measuring and writing shards.
+    Pack(pack::Pack),
+    /// Reading shards: decode, resize, cut into patches.
+    Read(read::Read),
 }
 
 impl Bench {
@@ -23,6 +35,28 @@ impl Bench {
         match self {
             Self::Bits(bits) => bits.run(),
             Self::Step(step) => step.run(),
+            Self::Pack(pack) => pack.run(),
+            Self::Read(read) => read.run(),
         }
     }
+}
+
+/// One line of JSON.
+fn emit(line: &impl Serialize) -> Result<()> {
+    say(&serde_json::to_string(line)?);
+    Ok(())
+}
+
+/// Most memory that this process has had, in bytes, since [`forget_peak`]; nothing where the system does not tell.
+fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Lets the peak begin anew, where the system can.
+fn forget_peak() {
+    // What it cannot forget makes the peak larger, never smaller.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
 }

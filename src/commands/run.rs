@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use talkoot_coordinator::{Folder, NewRun};
-use talkoot_dataset::{PackIndex, Tokenizer};
+use talkoot_dataset::{DatasetManifest, Tokenizer};
 use talkoot_protocol::{
     digest::{BlobRef, Digest},
     manifest::{DatasetBinding, Manifest, RunId, Terms},
@@ -35,8 +35,8 @@ pub(crate) struct Init {
     /// The terms, as TOML.
     #[arg(long)]
     terms: PathBuf,
-    /// The index of a stage's packed data, in the order of the stages; its shards lie beside it.
-    #[arg(long, required = true, value_name = "INDEX")]
+    /// The manifest of a stage's packed data, in the order of the stages; its shards lie beside it.
+    #[arg(long, required = true, value_name = "MANIFEST")]
     dataset: Vec<PathBuf>,
     /// The tokenizer.json that the data was packed with.
     #[arg(long)]
@@ -108,7 +108,7 @@ pub(crate) fn create(new: &NewFolder<'_>) -> Result<RunId> {
     let mut files = Vec::new();
     for (path, stage) in new.datasets.iter().zip(&new.terms.stages) {
         let bytes = read_file(path)?;
-        let index = PackIndex::from_bytes(&bytes).with_context(|| path.display().to_string())?;
+        let index = DatasetManifest::from_bytes(&bytes).with_context(|| path.display().to_string())?.index;
         ensure!(
             index.tokenizer.digest == tokenizer.blob().digest,
             "{} was packed with another tokenizer than {}; pack it again",

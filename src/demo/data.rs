@@ -1,10 +1,16 @@
 //! The demo's data: drawn, tokenised, packed.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
-use talkoot_dataset::{PackOptions, PreprocessOptions, SynthOptions, build_demo_tokenizer, pack_dataset};
-use talkoot_protocol::manifest::Terms;
+use talkoot_dataset::{
+    FitRules, PackInput, PackOptions, PixelCheck, PreprocessOptions, SynthOptions, build_demo_tokenizer,
+    pack_dataset,
+};
+use talkoot_protocol::{identity::Keypair, manifest::Terms};
 
 /// Entries of the demo's tokenizer.
 const VOCABULARY: usize = 512;
@@ -14,7 +20,7 @@ const SHARD_BYTES: u64 = 256 << 10;
 
 /// The demo's data on disk.
 pub(super) struct Data {
-    pub(super) indexes: Vec<PathBuf>,
+    pub(super) manifests: Vec<PathBuf>,
     pub(super) tokenizer: PathBuf,
     pub(super) pictures: PathBuf,
     pub(super) heldout: PathBuf,
@@ -23,36 +29,38 @@ pub(super) struct Data {
 }
 
 /// Draws and packs the data for `terms` below `dir`.
-pub(super) fn make(dir: &Path, terms: &Terms, options: &SynthOptions) -> Result<Data> {
+pub(super) fn make(dir: &Path, terms: &Terms, options: &SynthOptions, publisher: &Keypair) -> Result<Data> {
     let drawn = options.write(&dir.join("drawn"))?;
     let tokenizer_bytes = build_demo_tokenizer(&drawn.texts, VOCABULARY)?;
     let tokenizer = dir.join("tokenizer.json");
     std::fs::write(&tokenizer, &tokenizer_bytes)
         .with_context(|| format!("writing {}", tokenizer.display()))?;
     let records = [&drawn.alignment, &drawn.midtraining, &drawn.instruct];
-    let mut indexes = Vec::new();
+    let mut manifests = Vec::new();
     let (mut packs, mut shards, mut tokens) = (0, 0, 0);
     for (records, stage) in records.into_iter().zip(&terms.stages) {
         let out = dir.join(&stage.name);
         let report = pack_dataset(&PackOptions {
             name: stage.name.clone(),
-            records: vec![records.clone()],
-            pictures: drawn.folder.clone(),
+            input: PackInput::Records { files: vec![records.clone()], pictures: drawn.folder.clone() },
             tokenizer: tokenizer_bytes.clone(),
-            sequence_tokens: stage.sequence_tokens,
+            fit: FitRules { capacity: stage.sequence_tokens, ..FitRules::default() },
             shard_bytes: SHARD_BYTES,
             preprocess: PreprocessOptions::default(),
+            pixels: PixelCheck::Decode,
             seed: options.seed,
+            sections: BTreeMap::new(),
+            publisher: Some(publisher.clone()),
             out: out.clone(),
         })?;
         packs += report.totals.packs;
         shards += report.shards.len();
         tokens += report.totals.tokens;
-        indexes.push(out.join(format!("{}.index", stage.name)));
+        manifests.push(out.join(format!("{}.manifest", stage.name)));
     }
     let summary = format!(
         "{} pictures and {} held out; {packs} packs of {tokens} tokens in {shards} shards",
         options.train_pictures, options.heldout_pictures
     );
-    Ok(Data { indexes, tokenizer, pictures: drawn.folder, heldout: drawn.heldout, summary })
+    Ok(Data { manifests, tokenizer, pictures: drawn.folder, heldout: drawn.heldout, summary })
 }

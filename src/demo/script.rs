@@ -71,13 +71,14 @@ pub(crate) fn play(script: &Script) -> Result<ExitCode> {
     screen.line(format!("  everything is kept in {}", dir.display()));
     let terms = script.terms()?;
 
-    let data = data::make(&dir.join("data"), &terms, &script.synth())?;
+    let publisher = Keypair::from_seed(script.secret("publisher"));
+    let data = data::make(&dir.join("data"), &terms, &script.synth(), &publisher)?;
     screen.line(format!("  data: {}", data.summary));
     let run_dir = dir.join("run");
     let run = create(&NewFolder {
         dir: &run_dir,
         terms,
-        datasets: &data.indexes,
+        datasets: &data.manifests,
         tokenizer: &data.tokenizer,
         model: None,
         operator_seed: Some(script.secret("operator")),

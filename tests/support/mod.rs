@@ -168,7 +168,7 @@ impl World {
         run_well(&[
             "dataset",
             "pack",
-            "--json",
+            "--records",
             &path("drawn/instruct.json"),
             "--images",
             &path("drawn"),
@@ -192,7 +192,7 @@ impl World {
             "--terms",
             &path("terms.toml"),
             "--dataset",
-            &path("packed/instruct.index"),
+            &path("packed/instruct.manifest"),
             "--tokenizer",
             &path("drawn/tokenizer.json"),
         ]);

@@ -8,8 +8,8 @@
 use std::{collections::BTreeMap, error::Error, path::PathBuf, time::Instant};
 
 use talkoot_dataset::{
-    PackOptions, PackReader, PreprocessOptions, SynthOptions, Tokenizer, build_demo_tokenizer, heldout,
-    inspect, pack_dataset,
+    DatasetManifest, FitRules, PackInput, PackOptions, PackReader, PixelCheck, PreprocessOptions,
+    SynthOptions, Tokenizer, build_demo_tokenizer, heldout, inspect, pack_dataset,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -30,11 +30,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     {
         let report = pack_dataset(&PackOptions {
             name: name.into(),
-            records: vec![records.clone()],
-            pictures: drawn.folder.clone(),
+            input: PackInput::Records { files: vec![records.clone()], pictures: drawn.folder.clone() },
             tokenizer: tokenizer_bytes.clone(),
-            sequence_tokens: 256,
+            fit: FitRules { capacity: 256, ..FitRules::default() },
             shard_bytes: 512 << 10,
+            pixels: PixelCheck::Decode,
+            sections: BTreeMap::new(),
+            publisher: None,
             preprocess: PreprocessOptions { max_pixels: 112 * 112, ..PreprocessOptions::default() },
             seed,
             out: folder.join("packed"),
@@ -44,8 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             "\n{name} packed after {seconds:.2} s: samples of {} to {} tokens, median {}; rejects {:?}",
             report.shortest_sample, report.longest_sample, report.median_sample, report.rejects
         );
-        let index = std::fs::read(report.path_of(&report.index))?;
-        let reader = PackReader::in_folder(&index, &report.folder)?;
+        let bytes = std::fs::read(report.path_of(&report.manifest))?;
+        let reader = PackReader::in_folder(&bytes, &report.folder)?;
         let begun = Instant::now();
         for pack in 0..reader.packs() {
             reader.read(pack)?;
@@ -53,12 +55,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!(
             "all packs read in {:.2} s\n{}",
             begun.elapsed().as_secs_f64(),
-            inspect::describe_index(reader.index())
+            inspect::describe_manifest(&DatasetManifest::from_bytes(&bytes)?)
         );
-        last = report.shards.last().map(|shard| report.path_of(shard));
+        last = Some(reader);
     }
-    if let Some(shard) = last {
-        println!("{}", inspect::describe_shard(&std::fs::read(shard)?, &tokenizer)?);
+    if let Some(reader) = last {
+        println!("{}", inspect::describe_packs(&reader, &tokenizer, reader.packs())?);
     }
 
     let mut by_kind: BTreeMap<_, BTreeMap<String, usize>> = BTreeMap::new();

@@ -1,25 +1,25 @@
-//! The index of a packed data set: which shards hold which packs, and how much there is.
+//! The index of a packed data set: which shards hold which packs, and how much there is. It is a part of the
+//! [manifest](crate::manifest), which names the data set.
 //!
-//! Its bytes are canonical (magic, then postcard), so the index is a blob like the shards: its name is the data set's
-//! name. Packs are numbered through, shard after shard.
+//! Packs are numbered through, shard after shard.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use talkoot_protocol::digest::{BlobRef, Digest};
+use talkoot_protocol::digest::BlobRef;
 
-/// The first bytes of every index; the last one is the version.
-const MAGIC: &[u8; 8] = b"TKINDEX\x01";
-/// Longest index that is read, in bytes: about 1.5 million shards.
-pub const MAX_INDEX_BYTES: usize = 64 << 20;
+use crate::{preprocess::PreprocessOptions, shard::PackRules};
+
 /// Longest sequence that a pack may be, in tokens.
 pub const MAX_SEQUENCE_TOKENS: u32 = 1 << 20;
 
-/// A shard and how many packs it holds.
+/// A shard and the packs that it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardEntry {
     /// Name and length of the file.
     pub blob: BlobRef,
+    /// Number of its first pack.
+    pub first_pack: u64,
     /// Packs in it.
     pub packs: u32,
 }
@@ -45,9 +45,21 @@ impl Totals {
         let room = self.packs as f64 * f64::from(sequence_tokens);
         if room > 0.0 { self.tokens as f64 / room } else { 0.0 }
     }
+
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            packs: self.packs + other.packs,
+            samples: self.samples + other.samples,
+            tokens: self.tokens + other.tokens,
+            learned_tokens: self.learned_tokens + other.learned_tokens,
+            images: self.images + other.images,
+        }
+    }
 }
 
-/// What an index says.
+/// What a reader must know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackIndex {
     /// The tokenizer that made the ids.
@@ -58,9 +70,9 @@ pub struct PackIndex {
     pub image_pad: u32,
     /// Most tokens of a pack.
     pub sequence_tokens: u32,
-    /// Fewest pixels of a picture.
+    /// Fewest pixels of a picture after resizing.
     pub min_pixels: u32,
-    /// Most pixels of a picture.
+    /// Most pixels of a picture after resizing.
     pub max_pixels: u32,
     /// How much there is.
     pub totals: Totals,
@@ -68,22 +80,13 @@ pub struct PackIndex {
     pub shards: Vec<ShardEntry>,
 }
 
-/// Why bytes are not an index, or a pack is not in it.
+/// An index contradicts itself, or a pack is not in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IndexError {
-    /// Too many bytes to be looked at.
-    #[error("an index of {bytes} bytes is longer than the limit of {MAX_INDEX_BYTES}")]
-    TooLong {
-        /// How many.
-        bytes: usize,
-    },
-    /// Not an index of this version.
-    #[error("not a data set index of version 1; pack the data anew or use the release that packed it")]
-    WrongMagic,
-    /// The bytes stop short or mean nothing.
-    #[error("malformed index: {reason}")]
-    Malformed {
+    /// Its numbers do not fit one another.
+    #[error("the index contradicts itself: {reason}")]
+    Contradiction {
         /// What is wrong.
         reason: String,
     },
@@ -97,103 +100,49 @@ pub enum IndexError {
     },
 }
 
-/// The index as it is written; digests as bytes rather than text.
-#[derive(Serialize, Deserialize)]
-struct Wire {
-    tokenizer: ([u8; 32], u64),
-    vocab_size: u32,
-    image_pad: u32,
-    sequence_tokens: u32,
-    min_pixels: u32,
-    max_pixels: u32,
-    totals: Totals,
-    shards: Vec<([u8; 32], u64, u32)>,
-}
-
-fn malformed(reason: impl ToString) -> IndexError {
-    IndexError::Malformed { reason: reason.to_string() }
-}
-
 impl PackIndex {
-    /// The canonical bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`IndexError::Malformed`] when the encoder refuses, which it has no reason to.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, IndexError> {
-        let blob = |blob: BlobRef| (*blob.digest.as_bytes(), blob.bytes);
-        let wire = Wire {
-            tokenizer: blob(self.tokenizer),
+    /// What the packs must keep to.
+    pub fn rules(&self) -> PackRules {
+        PackRules {
+            sequence_tokens: self.sequence_tokens,
             vocab_size: self.vocab_size,
             image_pad: self.image_pad,
-            sequence_tokens: self.sequence_tokens,
-            min_pixels: self.min_pixels,
-            max_pixels: self.max_pixels,
-            totals: self.totals,
-            shards: self
-                .shards
-                .iter()
-                .map(|shard| {
-                    let (digest, bytes) = blob(shard.blob);
-                    (digest, bytes, shard.packs)
-                })
-                .collect(),
-        };
-        postcard::to_extend(&wire, MAGIC.to_vec()).map_err(malformed)
+            preprocess: PreprocessOptions {
+                min_pixels: self.min_pixels,
+                max_pixels: self.max_pixels,
+                ..PreprocessOptions::default()
+            },
+        }
     }
 
-    /// Reads the canonical bytes; no other spelling of the same index is accepted.
+    /// Checks that the numbers fit one another.
     ///
     /// # Errors
     ///
-    /// [`IndexError`] saying what is wrong with them.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, IndexError> {
-        if bytes.len() > MAX_INDEX_BYTES {
-            return Err(IndexError::TooLong { bytes: bytes.len() });
-        }
-        let body = bytes.strip_prefix(MAGIC).ok_or(IndexError::WrongMagic)?;
-        let wire: Wire = postcard::from_bytes(body).map_err(malformed)?;
-        let blob = |(digest, bytes): ([u8; 32], u64)| BlobRef { digest: Digest::from_bytes(digest), bytes };
-        let index = Self {
-            tokenizer: blob(wire.tokenizer),
-            vocab_size: wire.vocab_size,
-            image_pad: wire.image_pad,
-            sequence_tokens: wire.sequence_tokens,
-            min_pixels: wire.min_pixels,
-            max_pixels: wire.max_pixels,
-            totals: wire.totals,
-            shards: wire
-                .shards
-                .into_iter()
-                .map(|(digest, bytes, packs)| ShardEntry { blob: blob((digest, bytes)), packs })
-                .collect(),
-        };
-        index.check()?;
-        if index.to_bytes()? != bytes {
-            return Err(malformed("the bytes are not the canonical ones"));
-        }
-        Ok(index)
-    }
-
-    fn check(&self) -> Result<(), IndexError> {
+    /// [`IndexError::Contradiction`].
+    pub fn check(&self) -> Result<(), IndexError> {
+        let wrong = |reason: String| Err(IndexError::Contradiction { reason });
         if self.sequence_tokens == 0 || self.sequence_tokens > MAX_SEQUENCE_TOKENS {
-            return Err(malformed(format!(
+            return wrong(format!(
                 "sequence_tokens is {}, it must be 1 to {MAX_SEQUENCE_TOKENS}",
                 self.sequence_tokens
-            )));
+            ));
         }
         if self.image_pad >= self.vocab_size {
-            return Err(malformed(format!("image_pad {} is not below {}", self.image_pad, self.vocab_size)));
+            return wrong(format!("image_pad {} is not below {}", self.image_pad, self.vocab_size));
         }
-        if self.shards.iter().any(|shard| shard.packs == 0) {
-            return Err(malformed("a shard has no packs"));
+        let mut packs = 0u64;
+        for shard in &self.shards {
+            if shard.packs == 0 {
+                return wrong("a shard has no packs".into());
+            }
+            if shard.first_pack != packs {
+                return wrong(format!("a shard begins with pack {} after {packs}", shard.first_pack));
+            }
+            packs += u64::from(shard.packs);
         }
-        let packs: u64 = self.shards.iter().map(|shard| u64::from(shard.packs)).sum();
         if packs != self.totals.packs {
-            return Err(malformed(format!(
-                "the shards hold {packs} packs, the totals say {}",
-                self.totals.packs
-            )));
+            return wrong(format!("the shards hold {packs} packs, the totals say {}", self.totals.packs));
         }
         Ok(())
     }
@@ -204,14 +153,12 @@ impl PackIndex {
     ///
     /// [`IndexError::NoSuchPack`].
     pub fn locate(&self, pack: u64) -> Result<(usize, u32), IndexError> {
-        let mut left = pack;
-        for (at, shard) in self.shards.iter().enumerate() {
-            if left < u64::from(shard.packs) {
-                return Ok((at, left as u32));
-            }
-            left -= u64::from(shard.packs);
+        let after = self.shards.partition_point(|shard| shard.first_pack <= pack);
+        let found = after.checked_sub(1).map(|at| (at, pack - self.shards[at].first_pack));
+        match found {
+            Some((at, place)) if place < u64::from(self.shards[at].packs) => Ok((at, place as u32)),
+            _ => Err(IndexError::NoSuchPack { pack, packs: self.totals.packs }),
         }
-        Err(IndexError::NoSuchPack { pack, packs: self.totals.packs })
     }
 
     /// The shards that hold these packs, each once, in the order of the index: what a member must fetch.
@@ -229,13 +176,11 @@ impl PackIndex {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
+pub(crate) mod tests {
     use super::*;
 
-    fn index() -> PackIndex {
-        let shard = |n: u8, packs| ShardEntry { blob: BlobRef::of(&[n; 9]), packs };
+    pub(crate) fn index() -> PackIndex {
+        let shard = |n: u8, first_pack, packs| ShardEntry { blob: BlobRef::of(&[n; 9]), first_pack, packs };
         PackIndex {
             tokenizer: BlobRef::of(b"tokenizer"),
             vocab_size: 500,
@@ -244,20 +189,22 @@ mod tests {
             min_pixels: 3136,
             max_pixels: 12_544,
             totals: Totals { packs: 6, samples: 20, tokens: 1500, learned_tokens: 200, images: 20 },
-            shards: vec![shard(1, 3), shard(2, 1), shard(3, 2)],
+            shards: vec![shard(1, 0, 3), shard(2, 3, 1), shard(3, 4, 2)],
         }
     }
 
     #[test]
-    fn an_index_round_trips_and_finds_packs() {
+    fn packs_are_found() {
         let index = index();
-        assert_eq!(PackIndex::from_bytes(&index.to_bytes().unwrap()), Ok(index.clone()));
         assert_eq!(index.locate(0), Ok((0, 0)));
+        assert_eq!(index.locate(2), Ok((0, 2)));
         assert_eq!(index.locate(3), Ok((1, 0)));
         assert_eq!(index.locate(5), Ok((2, 1)));
         assert_eq!(index.locate(6), Err(IndexError::NoSuchPack { pack: 6, packs: 6 }));
         let shards = index.shards_of([5, 0, 2, 4]).unwrap();
         assert_eq!(shards, [index.shards[0].blob, index.shards[2].blob]);
+        let empty = PackIndex { totals: Totals::default(), shards: vec![], ..index };
+        assert_eq!(empty.locate(0), Err(IndexError::NoSuchPack { pack: 0, packs: 0 }));
     }
 
     #[test]
@@ -265,30 +212,13 @@ mod tests {
         let refused = |change: fn(&mut PackIndex)| {
             let mut index = index();
             change(&mut index);
-            PackIndex::from_bytes(&index.to_bytes().unwrap()).unwrap_err().to_string()
+            index.check().unwrap_err().to_string()
         };
         assert!(refused(|i| i.totals.packs = 7).contains("hold 6 packs"));
         assert!(refused(|i| i.sequence_tokens = 0).contains("sequence_tokens is 0"));
         assert!(refused(|i| i.image_pad = 500).contains("image_pad 500"));
         assert!(refused(|i| i.shards[1].packs = 0).contains("no packs"));
-        assert_eq!(PackIndex::from_bytes(b"TKINDEX\x02"), Err(IndexError::WrongMagic));
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = PackIndex::from_bytes(&bytes);
-            let _ = PackIndex::from_bytes(&[MAGIC.as_slice(), &bytes].concat());
-        }
-
-        #[test]
-        fn what_is_accepted_is_canonical(at in 0usize..200, flip in 1u8..) {
-            let mut bytes = index().to_bytes().unwrap();
-            let at = at % bytes.len();
-            bytes[at] ^= flip;
-            if let Ok(read) = PackIndex::from_bytes(&bytes) {
-                prop_assert_eq!(read.to_bytes().unwrap(), bytes);
-            }
-        }
+        assert!(refused(|i| i.shards[2].first_pack = 5).contains("begins with pack 5 after 4"));
+        assert_eq!(index().check(), Ok(()));
     }
 }

@@ -1,19 +1,23 @@
 //! Reading packs by number, from shards that are wherever the caller keeps its blobs.
 
+mod ahead;
+
 use std::{
     fmt,
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use talkoot_protocol::digest::{BlobRef, Digest};
 
+pub use self::ahead::{AheadOptions, ReadAhead};
 use crate::{
-    index::{IndexError, PackIndex},
+    index::{IndexError, PackIndex, ShardEntry},
+    manifest::{DatasetManifest, ManifestError},
     sequence::PackedSequence,
-    shard::{self, HEAD_BYTES, PackRules, ShardFault},
+    shard::{self, PackParts, ShardFault},
 };
 
 /// Shards kept open at a time. One that is opened again is hashed again.
@@ -23,7 +27,10 @@ const OPEN_SHARDS: usize = 32;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The index is bad, or has no such pack.
+    /// The manifest is bad.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The data set has no such pack.
     #[error(transparent)]
     Index(#[from] IndexError),
     /// The shard is not here.
@@ -89,14 +96,6 @@ pub enum ReadError {
         /// What is wrong.
         fault: ShardFault,
     },
-    /// The shard was made for another index.
-    #[error("shard {shard} does not belong to this index: {what} differs")]
-    Foreign {
-        /// Its digest.
-        shard: Digest,
-        /// What differs.
-        what: &'static str,
-    },
 }
 
 /// A shard whose bytes have been checked against its name.
@@ -131,16 +130,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl PackReader {
-    /// A reader of the data set that `index` describes; `resolve` says where a shard's file is, if it is here.
+    /// A reader of the data set that `manifest` describes; `resolve` says where a shard's file is, if it is here.
     ///
     /// # Errors
     ///
-    /// [`ReadError::Index`] when the bytes are not an index.
+    /// [`ReadError::Manifest`] when the bytes are not a manifest.
     pub fn open(
-        index: &[u8],
+        manifest: &[u8],
         resolve: impl Fn(&Digest) -> Option<PathBuf> + Send + Sync + 'static,
     ) -> Result<Self, ReadError> {
-        let index = PackIndex::from_bytes(index)?;
+        let index = DatasetManifest::from_bytes(manifest)?.index;
         Ok(Self { index, resolve: Box::new(resolve), open: Mutex::default() })
     }
 
@@ -148,10 +147,12 @@ impl PackReader {
     ///
     /// # Errors
     ///
-    /// [`ReadError::Index`] when the bytes are not an index.
-    pub fn in_folder(index: &[u8], folder: &Path) -> Result<Self, ReadError> {
+    /// [`ReadError::Manifest`] when the bytes are not a manifest.
+    pub fn in_folder(manifest: &[u8], folder: &Path) -> Result<Self, ReadError> {
         let folder = folder.to_path_buf();
-        Self::open(index, move |digest| Some(folder.join(digest.to_string())).filter(|path| path.is_file()))
+        Self::open(manifest, move |digest| {
+            Some(folder.join(digest.to_string())).filter(|path| path.is_file())
+        })
     }
 
     /// What the index says.
@@ -173,16 +174,29 @@ impl PackReader {
         Ok(self.index.shards_of(packs)?)
     }
 
-    /// Reads one pack, its pictures decoded.
+    /// Reads one pack, its pictures decoded and resized.
     ///
     /// # Errors
     ///
     /// [`ReadError`] naming the shard and what is wrong: not here, damaged on disk, or badly made.
     pub fn read(&self, pack: u64) -> Result<PackedSequence, ReadError> {
+        self.with_parts(pack, |parts| parts.decode(&self.index.rules()))
+    }
+
+    /// Reads one pack and gives its parts, the pictures as encoded files.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] as [`Self::read`], but for the pictures' content; and whatever `look` finds.
+    pub fn with_parts<T>(
+        &self,
+        pack: u64,
+        look: impl FnOnce(PackParts<'_>) -> Result<T, ShardFault>,
+    ) -> Result<T, ReadError> {
         let (at, in_shard) = self.index.locate(pack)?;
         let shard = self.shard(at, pack)?;
         let (start, end) = (shard.starts[in_shard as usize], shard.starts[in_shard as usize + 1]);
-        // The table adds up to the file's length, which was checked, so this is no larger than the file.
+        // The walk has bounded a pack's length.
         let mut bytes = vec![0; (end - start) as usize];
         {
             let mut file = lock(&shard.file);
@@ -190,21 +204,8 @@ impl PackReader {
                 .and_then(|_| file.read_exact(&mut bytes))
                 .map_err(|source| ReadError::Io { shard: shard.digest, path: shard.path.clone(), source })?;
         }
-        shard::decode_pack(&bytes, &self.rules()).map_err(|fault| ReadError::BadPack {
-            shard: shard.digest,
-            pack,
-            in_shard,
-            fault,
-        })
-    }
-
-    fn rules(&self) -> PackRules {
-        PackRules {
-            tokenizer: self.index.tokenizer.digest,
-            sequence_tokens: self.index.sequence_tokens,
-            vocab_size: self.index.vocab_size,
-            image_pad: self.index.image_pad,
-        }
+        let bad = |fault| ReadError::BadPack { shard: shard.digest, pack, in_shard, fault };
+        PackParts::parse(&bytes, pack, &self.index.rules()).and_then(look).map_err(bad)
     }
 
     /// The open shard, from the cache or newly checked. The lock is held while hashing, so that it is done once.
@@ -212,13 +213,14 @@ impl PackReader {
         let entry = self.index.shards[at];
         let digest = entry.blob.digest;
         let mut open = lock(&self.open);
+        // The same bytes may stand in the index twice only with other pack numbers, which they cannot have.
         if let Some(place) = open.iter().position(|shard| shard.digest == digest) {
             let shard = open.remove(place);
             open.push(Arc::clone(&shard));
             return Ok(shard);
         }
         let path = (self.resolve)(&digest).ok_or(ReadError::Missing { shard: digest, pack })?;
-        let shard = Arc::new(open_shard(entry.blob, entry.packs, &self.rules(), path)?);
+        let shard = Arc::new(open_shard(&entry, path)?);
         if open.len() >= OPEN_SHARDS {
             open.remove(0);
         }
@@ -227,13 +229,13 @@ impl PackReader {
     }
 }
 
-fn open_shard(blob: BlobRef, packs: u32, rules: &PackRules, path: PathBuf) -> Result<OpenShard, ReadError> {
-    let shard = blob.digest;
+fn open_shard(entry: &ShardEntry, path: PathBuf) -> Result<OpenShard, ReadError> {
+    let BlobRef { digest: shard, bytes } = entry.blob;
     let io = |source| ReadError::Io { shard, path: path.clone(), source };
     let mut file = File::open(&path).map_err(io)?;
     let got = file.metadata().map_err(io)?.len();
-    if got != blob.bytes {
-        return Err(ReadError::WrongLength { shard, path, expected: blob.bytes, got });
+    if got != bytes {
+        return Err(ReadError::WrongLength { shard, path, expected: bytes, got });
     }
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(&mut file).map_err(io)?;
@@ -241,24 +243,11 @@ fn open_shard(blob: BlobRef, packs: u32, rules: &PackRules, path: PathBuf) -> Re
     if got != shard {
         return Err(ReadError::WrongDigest { shard, path, got });
     }
-    let bad = |fault| ReadError::BadShard { shard, fault };
-    file.rewind().map_err(io)?;
-    let mut head = Vec::new();
-    file.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(io)?;
-    let (made_for, held) = shard::decode_head(&head).map_err(bad)?;
-    for (what, same) in [
-        ("the tokenizer", made_for.tokenizer == rules.tokenizer),
-        ("the sequence length", made_for.sequence_tokens == rules.sequence_tokens),
-        ("the vocabulary", (made_for.vocab_size, made_for.image_pad) == (rules.vocab_size, rules.image_pad)),
-        ("the number of packs", held == packs),
-    ] {
-        if !same {
-            return Err(ReadError::Foreign { shard, what });
-        }
-    }
-    let mut table = Vec::new();
-    file.by_ref().take(u64::from(packs) * 4).read_to_end(&mut table).map_err(io)?;
-    let starts = shard::decode_table(&table, packs, blob.bytes).map_err(bad)?;
+    // Only headers are read; a larger buffer would be read for nothing.
+    let mut headers = BufReader::with_capacity(1 << 10, &mut file);
+    let starts = shard::walk(&mut headers, bytes, entry.first_pack, entry.packs)
+        .map_err(io)?
+        .map_err(|fault| ReadError::BadShard { shard, fault })?;
     Ok(OpenShard { digest: shard, path, file: Mutex::new(file), starts })
 }
 

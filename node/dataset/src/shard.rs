@@ -1,52 +1,45 @@
-//! The file format of a shard: some packs, one after another, with a table of where each begins.
+//! The file format of a shard: a tar that `WebDataset` tools read, with one spelling for each content.
 //!
 //! ```text
-//! head   64 bytes  magic "TKSHARD" + version, packs, sequence_tokens, vocab_size, image_pad, zeros, tokenizer digest
-//! table  4 x packs length of each pack in bytes
-//! packs            counts (3 x u32), tokens (u32 each), learnt bits, sample lengths (u32 each),
-//!                  pictures: width u16, height u16, length u32 each; then their PNG files
+//! 000000041.json       {"pack":41,"samples":[{"source":…,"record":…,"licence":…,"tokens":[…],"learned":[[5,9]],…},…]}
+//! 000000041.img0.jpg   the encoded pictures as they came, in the order of their tokens
+//! 000000041.img1.png
+//! 000000042.json       packs are numbered through the whole data set
+//! …
 //! ```
 //!
-//! All numbers are little-endian. Every byte is accounted for: what a table says must add up to the file's length
-//! exactly. There is no checksum inside because the file's name is its hash. Labels are not stored: a token is
-//! learnt or it isn't, and its label is itself.
+//! Headers are plain ustar: mode 644, owner 0, time 0, nothing else set. A reader takes these and no others, so every
+//! byte of a shard follows from what is in it, and nothing can hide between the packs. There is no checksum inside
+//! because the file's name is its BLAKE3 hash.
+//!
+//! [`walk`] finds the packs of a shard by their headers alone, [`PackParts::parse`] reads a pack without decoding its
+//! pictures, [`PackParts::decode`] decodes them.
 
 mod body;
+mod member;
+mod outboard;
+mod walk;
+mod write;
 
-use talkoot_protocol::digest::Digest;
+pub use self::{
+    body::{PackParts, PackRules, PackedSample, StoredPicture, fragment},
+    member::PictureFormat,
+    outboard::{OUTBOARD_SUFFIX, outboard},
+    walk::walk,
+    write::{PackBytes, ShardWriter, WrittenShard, pack_bytes_at_most, sample_bytes},
+};
 
-pub use self::body::{Packed, Picture, decode_pack, encode_pack};
-use crate::index::MAX_SEQUENCE_TOKENS;
-
-/// The first bytes of every shard; the last one is the version.
-const MAGIC: &[u8; 8] = b"TKSHARD\x01";
-/// Bytes of the head.
-pub const HEAD_BYTES: usize = 64;
-/// Most packs of a shard: a table of 16 MiB.
-pub const MAX_PACKS: u32 = 4 << 20;
-
-/// What packs of one shard have in common.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PackRules {
-    /// The tokenizer that made the ids.
-    pub tokenizer: Digest,
-    /// Most tokens of a pack.
-    pub sequence_tokens: u32,
-    /// All ids are below.
-    pub vocab_size: u32,
-    /// Id of a picture's token.
-    pub image_pad: u32,
-}
+/// Longest pack, in bytes of its members.
+pub const MAX_PACK_BYTES: u64 = 1 << 30;
+/// Most packs of a shard.
+pub const MAX_PACKS: u32 = 1 << 20;
 
 /// What is wrong with a shard or one of its packs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShardFault {
-    /// Not a shard of this version.
-    #[error("not a shard of version 1")]
-    WrongMagic,
     /// The file stops before what it says it holds, or goes on after it.
-    #[error("{what} need {needed} bytes, there are {got}")]
+    #[error("{what}: {needed} bytes are needed, there are {got}")]
     WrongLength {
         /// Which part.
         what: &'static str,
@@ -54,6 +47,28 @@ pub enum ShardFault {
         needed: u64,
         /// What there is.
         got: u64,
+    },
+    /// A tar header is damaged, or not spelt as this format spells it.
+    #[error("the header of the member at byte {offset} is not one of a shard: {reason}")]
+    Header {
+        /// Where it stands in the shard or the pack.
+        offset: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Another member stands where one must.
+    #[error("member {got:?} stands where {expected:?} must")]
+    WrongMember {
+        /// What must stand there.
+        expected: String,
+        /// What does.
+        got: String,
+    },
+    /// A pack's JSON is not of this format.
+    #[error("the JSON of the pack: {reason}")]
+    Json {
+        /// The parser's words.
+        reason: String,
     },
     /// A number is outside its bounds.
     #[error("{what} is {got}, the limit is {limit}")]
@@ -65,19 +80,21 @@ pub enum ShardFault {
         /// The most (or what exactly) it may be.
         limit: u64,
     },
-    /// Bits or bytes that must be zero are not.
-    #[error("{what} must be zero")]
-    NotZero {
-        /// Which.
-        what: &'static str,
-    },
-    /// The first token of a sample is learnt; it would be predicted from another sample's last.
-    #[error("the first token of sample {sample} is learnt")]
-    LearnedStart {
+    /// The stretches of learnt tokens are out of order, empty, or reach a sample's first token or beyond its last.
+    #[error(
+        "learnt tokens {start}+{length} of sample {sample} are not a stretch after the one before, from 1 on, within {tokens}"
+    )]
+    Learned {
         /// Number of the sample in the pack.
         sample: usize,
+        /// Where the stretch begins in the sample.
+        start: u32,
+        /// How many tokens it has.
+        length: u32,
+        /// Tokens of the sample.
+        tokens: usize,
     },
-    /// A picture's bytes are not the picture that its entry describes.
+    /// A picture's bytes are not the picture that the JSON describes.
     #[error("picture {picture} is damaged: {reason}")]
     Picture {
         /// Number of the picture in the pack.
@@ -87,110 +104,9 @@ pub enum ShardFault {
     },
 }
 
-/// Reads little-endian numbers and refuses to go past the end.
-pub(crate) struct Bytes<'a> {
-    left: &'a [u8],
-}
-
-impl<'a> Bytes<'a> {
-    pub(crate) fn new(left: &'a [u8]) -> Self {
-        Self { left }
-    }
-
-    pub(crate) fn take(&mut self, what: &'static str, needed: usize) -> Result<&'a [u8], ShardFault> {
-        let Some((taken, left)) = self.left.split_at_checked(needed) else {
-            return Err(ShardFault::WrongLength { what, needed: needed as u64, got: self.left.len() as u64 });
-        };
-        self.left = left;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], ShardFault> {
-        let mut out = [0; N];
-        out.copy_from_slice(self.take(what, N)?);
-        Ok(out)
-    }
-
-    pub(crate) fn u16(&mut self, what: &'static str) -> Result<u16, ShardFault> {
-        self.array(what).map(u16::from_le_bytes)
-    }
-
-    pub(crate) fn u32(&mut self, what: &'static str) -> Result<u32, ShardFault> {
-        self.array(what).map(u32::from_le_bytes)
-    }
-
-    pub(crate) fn u32s(&mut self, what: &'static str, count: usize) -> Result<Vec<u32>, ShardFault> {
-        let bytes = self.take(what, count.saturating_mul(4))?;
-        Ok(bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-    }
-
-    pub(crate) fn left(&self) -> usize {
-        self.left.len()
-    }
-}
-
-pub(crate) fn at_most(what: &'static str, got: u64, limit: u64) -> Result<(), ShardFault> {
+fn at_most(what: &'static str, got: u64, limit: u64) -> Result<(), ShardFault> {
     if got > limit { Err(ShardFault::OutOfBounds { what, got, limit }) } else { Ok(()) }
 }
 
-/// Bytes of a shard of packs of these lengths.
-pub fn shard_bytes(pack_lengths: &[u32]) -> u64 {
-    let packs: u64 = pack_lengths.iter().map(|&length| u64::from(length)).sum();
-    HEAD_BYTES as u64 + pack_lengths.len() as u64 * 4 + packs
-}
-
-/// The bytes of a shard with these packs (as [`encode_pack`] made them).
-pub fn encode_shard(rules: &PackRules, packs: &[Vec<u8>]) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
-    for number in [packs.len() as u32, rules.sequence_tokens, rules.vocab_size, rules.image_pad, 0, 0] {
-        out.extend(number.to_le_bytes());
-    }
-    out.extend(rules.tokenizer.as_bytes());
-    packs.iter().for_each(|pack| out.extend((pack.len() as u32).to_le_bytes()));
-    packs.iter().for_each(|pack| out.extend(pack));
-    out
-}
-
-/// The head of a shard: the rules of its packs and how many there are.
-///
-/// # Errors
-///
-/// [`ShardFault`] when the bytes are not a head or a number is out of bounds.
-pub fn decode_head(head: &[u8]) -> Result<(PackRules, u32), ShardFault> {
-    let mut bytes = Bytes::new(head);
-    if bytes.take("head", 8)? != MAGIC {
-        return Err(ShardFault::WrongMagic);
-    }
-    let [packs, sequence_tokens, vocab_size, image_pad] =
-        [bytes.u32("head")?, bytes.u32("head")?, bytes.u32("head")?, bytes.u32("head")?];
-    if bytes.take("head", 8)?.iter().any(|&byte| byte != 0) {
-        return Err(ShardFault::NotZero { what: "spare bytes of the head" });
-    }
-    let tokenizer = Digest::from_bytes(bytes.array("head")?);
-    at_most("packs", packs.into(), MAX_PACKS.into())?;
-    at_most("sequence_tokens", sequence_tokens.into(), MAX_SEQUENCE_TOKENS.into())?;
-    at_most("image_pad", image_pad.into(), u64::from(vocab_size).saturating_sub(1))?;
-    Ok((PackRules { tokenizer, sequence_tokens, vocab_size, image_pad }, packs))
-}
-
-/// Where each pack begins, and where the last ends, in bytes from the start of the file.
-///
-/// # Errors
-///
-/// [`ShardFault`] when the table is not of `packs` entries or does not add up to `file_bytes`.
-pub fn decode_table(table: &[u8], packs: u32, file_bytes: u64) -> Result<Vec<u64>, ShardFault> {
-    let lengths = Bytes::new(table).u32s("table", packs as usize)?;
-    let mut at = HEAD_BYTES as u64 + u64::from(packs) * 4;
-    let mut starts = vec![at];
-    for length in lengths {
-        at += u64::from(length);
-        starts.push(at);
-    }
-    if at != file_bytes {
-        return Err(ShardFault::WrongLength { what: "head, table and packs", needed: at, got: file_bytes });
-    }
-    Ok(starts)
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

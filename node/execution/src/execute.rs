@@ -104,7 +104,9 @@ pub fn execute(
         Some(bytes) => ErrorFeedback::from_bytes(bytes, &layout)?,
         None => ErrorFeedback::zero(&layout),
     };
-    let outcome = run_inner_steps(job.config, job.start, &job.plan()?, source, on_step)?;
+    let plan = job.plan()?;
+    source.plan(&plan.steps.concat());
+    let outcome = run_inner_steps(job.config, job.start, &plan, source, on_step)?;
     let missing = |name| ExecutionError::MissingTensor { name };
     let before = values_of(job.start, &layout).map_err(missing)?;
     let after = values_of(&outcome.end, &layout).map_err(missing)?;

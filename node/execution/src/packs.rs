@@ -2,50 +2,57 @@
 
 use std::path::PathBuf;
 
-use talkoot_dataset::{PackReader, ReadError};
+use talkoot_dataset::{AheadOptions, PackReader, PackedSequence, ReadAhead, ReadError};
 use talkoot_protocol::digest::Digest;
 use talkoot_trainer::batch::{BatchError, BatchSource, Image, Pack};
 
-/// The packs of one data set, out of shards that are on this machine.
+/// The packs of one data set, out of shards that are on this machine. They are read ahead of the trainer.
 #[derive(Debug)]
 pub struct Packs {
-    reader: PackReader,
+    ahead: ReadAhead,
 }
 
-/// Opens the data set with an index; `resolve` tells where a shard lies.
+/// Opens the data set with a manifest; `resolve` tells where a shard lies.
 ///
 /// # Errors
 ///
-/// [`ReadError`] when the index is not one.
+/// [`ReadError`] when the manifest is not one.
 pub fn open_packs(
-    index: &[u8],
+    manifest: &[u8],
     resolve: impl Fn(&Digest) -> Option<PathBuf> + Send + Sync + 'static,
 ) -> Result<Packs, ReadError> {
-    Ok(Packs { reader: PackReader::open(index, resolve)? })
+    let reader = PackReader::open(manifest, resolve)?;
+    Ok(Packs { ahead: ReadAhead::new(reader, AheadOptions::default()) })
 }
 
 impl Packs {
     /// The reader underneath.
-    pub const fn reader(&self) -> &PackReader {
-        &self.reader
+    pub fn reader(&self) -> &PackReader {
+        self.ahead.reader()
     }
 }
 
 impl BatchSource for Packs {
     fn pack(&self, index: u64) -> Result<Pack, BatchError> {
-        let sequence = self
-            .reader
-            .read(index)
-            .map_err(|error| BatchError::Unreadable { index, reason: error.to_string() })?;
-        Ok(Pack {
-            tokens: sequence.tokens,
-            labels: sequence.labels,
-            sample_lengths: sequence.sample_lengths,
-            images: sequence
-                .images
-                .into_iter()
-                .map(|image| Image { width: image.width, height: image.height, rgb: image.rgb })
-                .collect(),
-        })
+        self.ahead
+            .take(index)
+            .map(pack_of)
+            .map_err(|error| BatchError::Unreadable { index, reason: error.to_string() })
+    }
+
+    fn plan(&self, packs: &[u64]) {
+        self.ahead.plan(packs);
+    }
+}
+
+fn pack_of(sequence: PackedSequence) -> Pack {
+    let images = sequence.images.into_iter();
+    Pack {
+        tokens: sequence.tokens,
+        labels: sequence.labels,
+        sample_lengths: sequence.sample_lengths,
+        images: images
+            .map(|image| Image { width: image.width, height: image.height, rgb: image.rgb })
+            .collect(),
     }
 }

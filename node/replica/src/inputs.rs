@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use talkoot_dataset::{PackIndex, index::MAX_INDEX_BYTES};
+use talkoot_dataset::{PackIndex, manifest::MAX_MANIFEST_BYTES};
 use talkoot_execution::{Packs, open_packs, parse_config};
 use talkoot_network::{BlobStore, Network};
 use talkoot_protocol::{assignment::Work, digest::BlobRef, manifest::Manifest};
@@ -54,10 +54,10 @@ impl Inputs {
         let (_, dataset) = manifest.stage(stage).ok_or(ReplicaError::NoSuchStage { stage })?;
         if !self.stages.contains_key(&stage) {
             let bytes =
-                fetch_small(&self.network, &self.store, dataset.index, MAX_INDEX_BYTES as u64).await?;
+                fetch_small(&self.network, &self.store, dataset.index, MAX_MANIFEST_BYTES as u64).await?;
             let store = self.store.clone();
             let packs = open_packs(&bytes, move |digest| store.path(digest))?;
-            let index = PackIndex::from_bytes(&bytes)?;
+            let index = packs.reader().index().clone();
             self.stages.insert(stage, (index, Arc::new(packs)));
         }
         let Some((index, packs)) = self.stages.get(&stage) else {

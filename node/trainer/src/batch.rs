@@ -95,6 +95,10 @@ pub trait BatchSource {
     ///
     /// [`BatchError`] when there is none or it cannot be read.
     fn pack(&self, index: u64) -> Result<Pack, BatchError>;
+
+    /// Says which packs will be asked for, in order, so that a source can make them ready. It changes times, never a
+    /// pack; an earlier plan is forgotten.
+    fn plan(&self, _packs: &[u64]) {}
 }
 
 /// Packs that are in memory: index `i` is the element `i`.

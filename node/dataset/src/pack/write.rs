@@ -1,228 +1,166 @@
-//! Writing what was packed: shards by their digests, the index, the reports.
+//! Writing the shards of the plan.
 
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::Write,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use talkoot_protocol::digest::BlobRef;
 
-use super::{PackError, PackOptions, PackReport, Ready, prepare, report::blobs_of};
+use super::{
+    PackError, Part,
+    measure::{describe, prepare},
+    plan::{Plan, PlannedShard},
+    read_error,
+    table::Measured,
+    work::{Job, put_json, read_json},
+    write_error,
+};
 use crate::{
-    index::{PackIndex, ShardEntry, Totals},
-    ingest::{Reject, Roots, Sample},
-    shard::{MAX_PACKS, PackRules, Packed, Picture, encode_pack, encode_shard, shard_bytes},
-    tokenizer::Tokenizer,
+    index::Totals,
+    manifest::SourceCount,
+    progress::Unit,
+    sample::{PictureRef, Sample, list::read_at},
+    shard::{PackBytes, PackedSample, ShardWriter, StoredPicture},
 };
 
-/// Packs made at a time: enough for every thread, little enough for memory.
-const PACKS_AT_A_TIME: usize = 64;
+/// Packs made at a time for one shard: enough for every thread, little enough for memory.
+const PACKS_AT_A_TIME: usize = 16;
 
-pub(super) struct Writer<'a> {
-    options: &'a PackOptions,
-    roots: &'a Roots,
-    tokenizer: &'a Tokenizer,
+/// A shard that is written, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ShardDone {
+    pub(super) blob: BlobRef,
+    pub(super) totals: Totals,
+    pub(super) sources: Vec<SourceCount>,
 }
 
-/// Packs on their way into a shard.
-#[derive(Default)]
-struct Filling {
-    packs: Vec<Vec<u8>>,
-    lengths: Vec<u32>,
-    bytes: u64,
+/// A pack ready to be written, and what is in it.
+struct Made {
+    bytes: PackBytes,
+    totals: Totals,
+    sources: BTreeMap<(String, Option<String>), u64>,
 }
 
-impl<'a> Writer<'a> {
-    pub(super) fn new(
-        options: &'a PackOptions,
-        roots: &'a Roots,
-        tokenizer: &'a Tokenizer,
-    ) -> Result<Self, PackError> {
-        fs::create_dir_all(&options.out)
-            .map_err(|source| PackError::Write { path: options.out.clone(), source })?;
-        Ok(Self { options, roots, tokenizer })
-    }
+pub(super) fn done_path(job: &Job<'_>, shard: usize) -> PathBuf {
+    job.file(&format!("shards/{shard:08}.json"))
+}
 
-    pub(super) fn rejects_path(&self) -> PathBuf {
-        self.options.out.join(format!("{}.rejects.jsonl", self.options.name))
+/// What came of a shard, if it is written and its file is there.
+pub(super) fn done(job: &Job<'_>, shard: usize) -> Result<Option<ShardDone>, PackError> {
+    let path = done_path(job, shard);
+    if !path.exists() {
+        return Ok(None);
     }
+    let done: ShardDone = read_json(&path)?;
+    let there = fs::metadata(job.options.out.join(done.blob.digest.to_string()));
+    Ok(there.is_ok_and(|file| file.len() == done.blob.bytes).then_some(done))
+}
 
-    /// One line a reject, in the order of the records.
-    pub(super) fn rejects(&self, rejects: &mut [Reject]) -> Result<(), PackError> {
-        rejects.sort_by(|a, b| (&a.origin.file, a.origin.record).cmp(&(&b.origin.file, b.origin.record)));
-        let mut lines = String::new();
-        for reject in rejects {
-            lines.push_str(&serde_json::to_string(reject)?);
-            lines.push('\n');
-        }
-        self.file(&self.rejects_path(), lines.as_bytes())
-    }
-
-    /// Makes the packs and writes them out, shard by shard; then the tokenizer and the index.
-    pub(super) fn shards(
-        &self,
-        samples: &[Sample],
-        lengths: &[u32],
-        packs: &[Vec<usize>],
-    ) -> Result<(BlobRef, PackIndex), PackError> {
-        let rules = PackRules {
-            tokenizer: self.tokenizer.blob().digest,
-            sequence_tokens: self.options.sequence_tokens,
-            vocab_size: self.tokenizer.vocab_size(),
-            image_pad: self.tokenizer.special_ids().image_pad,
-        };
-        let mut totals = Totals { packs: packs.len() as u64, ..Totals::default() };
-        let mut shards = Vec::new();
-        let mut filling = Filling::default();
-        for some in packs.chunks(PACKS_AT_A_TIME) {
-            let made: Vec<Packed> =
-                some.par_iter().map(|pack| self.pack(samples, lengths, pack)).collect::<Result<_, _>>()?;
-            for pack in made {
-                totals.samples += pack.sample_lengths.len() as u64;
-                totals.tokens += pack.tokens.len() as u64;
-                totals.learned_tokens += pack.learned.iter().filter(|&&learned| learned).count() as u64;
-                totals.images += pack.pictures.len() as u64;
-                self.add(&rules, &mut filling, encode_pack(&pack), &mut shards)?;
-            }
-        }
-        self.flush(&rules, &mut filling, &mut shards)?;
-        self.blob(&self.options.tokenizer)?;
-        let index = PackIndex {
-            tokenizer: self.tokenizer.blob(),
-            vocab_size: rules.vocab_size,
-            image_pad: rules.image_pad,
-            sequence_tokens: rules.sequence_tokens,
-            min_pixels: self.options.preprocess.min_pixels,
-            max_pixels: self.options.preprocess.max_pixels,
-            totals,
-            shards,
-        };
-        let bytes = index.to_bytes()?;
-        self.file(&self.options.out.join(format!("{}.index", self.options.name)), &bytes)?;
-        Ok((self.blob(&bytes)?, index))
-    }
-
-    fn pack(&self, samples: &[Sample], lengths: &[u32], pack: &[usize]) -> Result<Packed, PackError> {
-        let mut out = Packed::default();
-        for &at in pack {
-            let sample = &samples[at];
-            let changed = |reason: String| PackError::Changed {
-                file: sample.origin.file.clone(),
-                record: sample.origin.record,
-                reason,
-            };
-            let Ready { encoded, pictures } = prepare(sample, self.options, self.roots, self.tokenizer)
-                .map_err(|(_, reason)| changed(reason))?;
-            let length = encoded.tokens.len() as u32;
-            if length != lengths[at] {
-                return Err(changed(format!("{length} tokens instead of {}", lengths[at])));
-            }
-            out.sample_lengths.push(length);
-            out.learned.extend(encoded.labels.iter().map(|&label| label >= 0));
-            out.tokens.extend(encoded.tokens);
-            for picture in pictures {
-                let png = picture.to_png().map_err(|error| changed(error.to_string()))?;
-                // Sides were checked to fit when the sample was made ready.
-                out.pictures.push(Picture {
-                    width: picture.width as u16,
-                    height: picture.height as u16,
-                    png,
-                });
-            }
-        }
-        Ok(out)
-    }
-
-    fn add(
-        &self,
-        rules: &PackRules,
-        filling: &mut Filling,
-        pack: Vec<u8>,
-        shards: &mut Vec<ShardEntry>,
-    ) -> Result<(), PackError> {
-        let limit = self.options.shard_bytes;
-        let alone = shard_bytes(&[]) + 4 + pack.len() as u64;
-        let Some(length) = u32::try_from(pack.len()).ok().filter(|_| alone <= limit) else {
-            return Err(PackError::ShardTooSmall { bytes: alone, limit });
-        };
-        let full = shard_bytes(&[]) + filling.bytes + 4 + u64::from(length) > limit;
-        if full || filling.packs.len() >= MAX_PACKS as usize {
-            self.flush(rules, filling, shards)?;
-        }
-        filling.bytes += 4 + u64::from(length);
-        filling.lengths.push(length);
-        filling.packs.push(pack);
-        Ok(())
-    }
-
-    fn flush(
-        &self,
-        rules: &PackRules,
-        filling: &mut Filling,
-        shards: &mut Vec<ShardEntry>,
-    ) -> Result<(), PackError> {
-        let done = std::mem::take(filling);
-        if done.packs.is_empty() {
+/// Writes the shards of a part: every `of`th of the plan. Those that an earlier try has written are left as they are.
+pub(super) fn write(job: &Job<'_>, plan: &Plan, part: Part) -> Result<(), PackError> {
+    let mine = |shard: &usize| shard % part.of() as usize == part.index() as usize;
+    let shards: Vec<usize> = (0..plan.shards.len()).filter(mine).collect();
+    let packs = shards.iter().map(|&shard| u64::from(plan.shards[shard].packs)).sum();
+    job.progress.begin("writing", packs, Unit::Packs);
+    shards.par_iter().try_for_each(|&shard| {
+        if done(job, shard)?.is_some() {
+            job.progress.advance(plan.shards[shard].packs.into());
             return Ok(());
         }
-        let blob = self.blob(&encode_shard(rules, &done.packs))?;
-        tracing::debug!(shard = %blob.digest.short(), packs = done.packs.len(), bytes = blob.bytes, "shard written");
-        shards.push(ShardEntry { blob, packs: done.lengths.len() as u32 });
-        Ok(())
-    }
+        write_shard(job, plan, shard)
+    })
+}
 
-    /// The last file: whoever finds it finds the rest.
-    pub(super) fn report(
-        &self,
-        records: u64,
-        rejects: &[Reject],
-        lengths: &[u32],
-        index: BlobRef,
-        contents: PackIndex,
-    ) -> Result<PackReport, PackError> {
-        let mut sorted = lengths.to_vec();
-        sorted.sort_unstable();
-        let mut kinds = BTreeMap::new();
-        rejects.iter().for_each(|reject| *kinds.entry(reject.kind).or_default() += 1);
-        let report = PackReport {
-            name: self.options.name.clone(),
-            index,
-            tokenizer: contents.tokenizer,
-            vocab_size: contents.vocab_size,
-            sequence_tokens: contents.sequence_tokens,
-            shards: blobs_of(&contents.shards),
-            totals: contents.totals,
-            fill_rate: contents.totals.fill_rate(contents.sequence_tokens),
-            shortest_sample: sorted.first().copied().unwrap_or(0),
-            median_sample: sorted.get(sorted.len() / 2).copied().unwrap_or(0),
-            longest_sample: sorted.last().copied().unwrap_or(0),
-            records,
-            rejects: kinds,
-            folder: self.options.out.clone(),
-            rejects_path: self.rejects_path(),
+fn write_shard(job: &Job<'_>, plan: &Plan, number: usize) -> Result<(), PackError> {
+    let shard: &PlannedShard = &plan.shards[number];
+    let packs = plan.packs(job, shard)?;
+    let part = job.file(&format!("shards/{number:08}.part"));
+    let mut writer = ShardWriter::create(part.clone()).map_err(write_error(&part))?;
+    let mut totals = Totals::default();
+    let mut sources: BTreeMap<(String, Option<String>), u64> = BTreeMap::new();
+    let mut first = shard.first_pack;
+    for some in packs.chunks(PACKS_AT_A_TIME) {
+        let numbered: Vec<(u64, &Vec<Measured>)> = (first..).zip(some).collect();
+        let made: Vec<Made> =
+            numbered.par_iter().map(|&(number, pack)| make(job, number, pack)).collect::<Result<_, _>>()?;
+        for pack in made {
+            writer.add(&pack.bytes).map_err(write_error(&part))?;
+            totals = totals.plus(pack.totals);
+            pack.sources.into_iter().for_each(|(name, count)| *sources.entry(name).or_default() += count);
+        }
+        first += some.len() as u64;
+        job.progress.advance(some.len() as u64);
+    }
+    let written = writer.finish(&job.options.out).map_err(write_error(&job.options.out))?;
+    tracing::debug!(shard = %written.blob.digest.short(), packs = written.packs, bytes = written.blob.bytes, "shard written");
+    let sources = sources
+        .into_iter()
+        .map(|((source, licence), samples)| SourceCount { source, licence, samples })
+        .collect();
+    put_json(&done_path(job, number), &ShardDone { blob: written.blob, totals, sources })
+}
+
+/// Reads the samples of a pack and their pictures, and makes sure that they are what was measured.
+fn make(job: &Job<'_>, number: u64, pack: &[Measured]) -> Result<Made, PackError> {
+    let mut made = Made {
+        bytes: PackBytes { number, fragments: Vec::with_capacity(pack.len()), pictures: Vec::new() },
+        totals: Totals { packs: 1, ..Totals::default() },
+        sources: BTreeMap::new(),
+    };
+    let mut open: BTreeMap<usize, File> = BTreeMap::new();
+    for measured in pack {
+        let list = &job.lists[measured.place.list()];
+        let file = match open.entry(measured.place.list()) {
+            std::collections::btree_map::Entry::Occupied(file) => file.into_mut(),
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert(File::open(&list.path).map_err(read_error(&list.path))?)
+            }
         };
-        let path = self.options.out.join(format!("{}.report.json", self.options.name));
-        self.file(&path, &serde_json::to_vec_pretty(&report)?)?;
-        Ok(report)
+        let sample = read_at(file, &list.path, measured.place.offset())?;
+        let pictures = pictures(job, &sample, measured).map_err(|reason| PackError::Changed {
+            file: sample.origin.file.clone(),
+            record: sample.origin.record,
+            reason,
+        })?;
+        made.add(pictures.0, pictures.1, pictures.2);
     }
+    Ok(made)
+}
 
-    fn blob(&self, bytes: &[u8]) -> Result<BlobRef, PackError> {
-        let blob = BlobRef::of(bytes);
-        self.file(&self.options.out.join(blob.digest.to_string()), bytes)?;
-        Ok(blob)
+type Parts = (PackedSample, Vec<u8>, Vec<(StoredPicture, Vec<u8>)>);
+
+fn pictures(job: &Job<'_>, sample: &Sample, measured: &Measured) -> Result<Parts, String> {
+    let roots = &job.lists[measured.place.list()].roots;
+    let load = |picture: &PictureRef| {
+        let bytes = roots.read(picture, job.options.preprocess.limits.file_bytes)?;
+        Ok((describe(picture, &bytes, job.options)?, bytes))
+    };
+    let loaded = sample.pictures.iter().map(load).collect::<Result<Vec<_>, _>>();
+    let pictures = loaded.map_err(|(_, reason): (crate::sample::RejectKind, String)| reason)?;
+    let stored = pictures.iter().map(|(stored, _)| *stored).collect();
+    let prepared = prepare(sample, stored, job.options, &job.tokenizer).map_err(|(_, reason)| reason)?;
+    if (prepared.tokens, prepared.bytes) != (measured.tokens, measured.bytes) {
+        return Err(format!(
+            "{} tokens and {} bytes instead of {} and {}",
+            prepared.tokens, prepared.bytes, measured.tokens, measured.bytes
+        ));
     }
+    Ok((prepared.sample, prepared.fragment, pictures))
+}
 
-    /// Written beside, made durable, then renamed: a file is whole or not there.
-    fn file(&self, path: &Path, bytes: &[u8]) -> Result<(), PackError> {
-        let failed = |source| PackError::Write { path: path.to_path_buf(), source };
-        let mut name = path.as_os_str().to_owned();
-        name.push(".part");
-        let part = PathBuf::from(name);
-        let mut file = File::create(&part).map_err(failed)?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-        fs::rename(&part, path).map_err(failed)
+impl Made {
+    fn add(&mut self, sample: PackedSample, fragment: Vec<u8>, pictures: Vec<(StoredPicture, Vec<u8>)>) {
+        let totals = &mut self.totals;
+        totals.samples += 1;
+        totals.tokens += sample.tokens.len() as u64;
+        totals.learned_tokens += sample.learned.iter().map(|&(_, length)| u64::from(length)).sum::<u64>();
+        totals.images += pictures.len() as u64;
+        *self.sources.entry((sample.origin.source, sample.origin.licence)).or_default() += 1;
+        self.bytes.fragments.push(fragment);
+        self.bytes.pictures.extend(pictures);
     }
 }

@@ -77,6 +77,29 @@ impl Roots {
     ///
     /// The kind of reject and its reason when the file cannot be had, or the picture is longer than `limit` or cut off.
     pub fn read(&self, picture: &PictureRef, limit: u64) -> Result<Vec<u8>, (RejectKind, String)> {
+        self.read_up_to(picture, limit, picture.bytes)
+    }
+
+    /// The first bytes of `picture`, at most `head` of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn read_head(
+        &self,
+        picture: &PictureRef,
+        limit: u64,
+        head: u64,
+    ) -> Result<Vec<u8>, (RejectKind, String)> {
+        self.read_up_to(picture, limit, picture.bytes.min(head))
+    }
+
+    fn read_up_to(
+        &self,
+        picture: &PictureRef,
+        limit: u64,
+        wanted: u64,
+    ) -> Result<Vec<u8>, (RejectKind, String)> {
         let name = picture.name();
         if picture.bytes > limit {
             let reason =
@@ -98,9 +121,9 @@ impl Roots {
             return Err((RejectKind::BadPicture, reason));
         }
         file.seek(SeekFrom::Start(picture.offset.unwrap_or(0))).map_err(failed)?;
-        let mut bytes = Vec::with_capacity(picture.bytes as usize);
-        file.take(picture.bytes).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 != picture.bytes {
+        let mut bytes = Vec::with_capacity(wanted as usize);
+        file.take(wanted).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 != wanted {
             return Err((RejectKind::BadPicture, format!("picture {name} got shorter while it was read")));
         }
         Ok(bytes)

@@ -1,0 +1,247 @@
+//! Measuring: how many tokens a sample has, and how many bytes it takes.
+//!
+//! A picture's tokens follow from its size, which its head tells. So measuring is exact without decoding, and decodes
+//! only to find out whether a picture can be.
+
+use std::{fs, path::Path};
+
+use rayon::prelude::*;
+
+use super::{
+    PackError, PackOptions, Part, PixelCheck,
+    table::{Measured, Place, Row, chunk_head, write_chunk},
+    work::{Job, put_json},
+    write_error,
+};
+use crate::{
+    chat::{self, ChatError},
+    preprocess::{
+        decode::{decode_bytes, head_size},
+        llm_tokens,
+    },
+    progress::Unit,
+    sample::{ListReader, PictureRef, Placed, Reject, RejectKind, RejectWriter, Roots, Sample},
+    shard::{MAX_PACK_BYTES, PackedSample, PictureFormat, StoredPicture, fragment, sample_bytes},
+    tokenizer::Tokenizer,
+};
+
+/// Samples of a chunk: what is measured again after a kill, at most.
+const CHUNK_SAMPLES: usize = 16_384;
+/// Bytes of a picture's file that hold its size; a longer head is looked for in the whole file.
+const HEAD_BYTES: u64 = 32 << 10;
+
+/// What is wrong with a sample.
+pub(super) type Fault = (RejectKind, String);
+
+/// A sample as it is stored, and the lengths of what it adds to its pack.
+pub(super) struct Prepared {
+    /// Its part of the pack's JSON.
+    pub(super) fragment: Vec<u8>,
+    pub(super) sample: PackedSample,
+    /// Its tokens.
+    pub(super) tokens: u32,
+    /// What it adds to its pack, in bytes.
+    pub(super) bytes: u32,
+}
+
+/// Prepares a sample whose pictures are stored as `pictures`.
+pub(super) fn prepare(
+    sample: &Sample,
+    pictures: Vec<StoredPicture>,
+    options: &PackOptions,
+    tokenizer: &Tokenizer,
+) -> Result<Prepared, Fault> {
+    let sizes: Vec<usize> = pictures.iter().map(|picture| picture.tokens as usize).collect();
+    let limit = options.fit.capacity as usize;
+    let too_long =
+        |got: usize| (RejectKind::TooLong, format!("{got} tokens or more, a sequence has {limit}"));
+    // Before the tokens of a huge picture are written out.
+    let least: usize = sizes.iter().sum();
+    if least > limit {
+        return Err(too_long(least));
+    }
+    let encoded =
+        chat::encode_for_training(&sample.messages, &sizes, tokenizer).map_err(|error| match error {
+            ChatError::Tokenizer(error) => (RejectKind::Malformed, error.to_string()),
+            other => (RejectKind::Conversation, other.to_string()),
+        })?;
+    if encoded.tokens.len() > limit {
+        return Err(too_long(encoded.tokens.len()));
+    }
+    let learned = PackedSample::learned_of(&encoded.labels);
+    let (tokens, id) = (encoded.tokens.len() as u32, sample.id);
+    let packed =
+        PackedSample { id, origin: sample.origin.clone(), pictures, learned, tokens: encoded.tokens };
+    let json = fragment(&packed).map_err(|error| (RejectKind::Malformed, error.to_string()))?;
+    let bytes = sample_bytes(json.len() as u64, sample.pictures.iter().map(|picture| picture.bytes));
+    // Room for the pack's own header and JSON.
+    let Some(bytes) = u32::try_from(bytes).ok().filter(|&bytes| u64::from(bytes) + 4096 <= MAX_PACK_BYTES)
+    else {
+        let reason = format!("{bytes} bytes with its pictures, a pack may have {MAX_PACK_BYTES}");
+        return Err((RejectKind::TooLong, reason));
+    };
+    Ok(Prepared { fragment: json, sample: packed, tokens, bytes })
+}
+
+/// What is stored of a picture, from its bytes or their beginning.
+pub(super) fn describe(
+    picture: &PictureRef,
+    head: &[u8],
+    options: &PackOptions,
+) -> Result<StoredPicture, Fault> {
+    let bad = |reason: String| (RejectKind::BadPicture, reason);
+    let name = picture.name();
+    let (width, height) = head_size(head, Path::new(&name), &options.preprocess.limits)
+        .map_err(|error| bad(error.to_string()))?;
+    let (fitted_width, fitted_height) = options
+        .preprocess
+        .fitted(width, height)
+        .map_err(|error| bad(format!("picture {name} cannot be resized: {error}")))?;
+    let format =
+        PictureFormat::of(head).ok_or_else(|| bad(format!("picture {name} is of no known format")))?;
+    let tokens = llm_tokens(fitted_width, fitted_height) as u32;
+    Ok(StoredPicture { format, width, height, tokens })
+}
+
+fn look_at(picture: &PictureRef, roots: &Roots, options: &PackOptions) -> Result<StoredPicture, Fault> {
+    let limits = &options.preprocess.limits;
+    if options.pixels == PixelCheck::Head {
+        let head = roots.read_head(picture, limits.file_bytes, HEAD_BYTES)?;
+        if let Ok(stored) = describe(picture, &head, options) {
+            return Ok(stored);
+        }
+    }
+    let bytes = roots.read(picture, limits.file_bytes)?;
+    let stored = describe(picture, &bytes, options)?;
+    if options.pixels == PixelCheck::Decode {
+        let bad = |reason: String| (RejectKind::BadPicture, reason);
+        let name = picture.name();
+        let decoded =
+            decode_bytes(&bytes, Path::new(&name), limits).map_err(|error| bad(error.to_string()))?;
+        if (decoded.width, decoded.height) != (stored.width, stored.height) {
+            return Err(bad(format!("picture {name} has another size than its head says")));
+        }
+    }
+    Ok(stored)
+}
+
+fn measure_one(sample: &Sample, roots: &Roots, job: &Job<'_>) -> Result<Prepared, Fault> {
+    let look = |picture: &PictureRef| look_at(picture, roots, job.options);
+    let pictures = sample.pictures.iter().map(look).collect::<Result<_, _>>()?;
+    prepare(sample, pictures, job.options, &job.tokenizer)
+}
+
+/// Measures the samples of a part, chunk by chunk; what an earlier try has measured is left as it is.
+pub(super) fn measure(job: &Job<'_>, part: Part) -> Result<(), PackError> {
+    let mark = job.file(&mark_name(part));
+    if mark.exists() {
+        return Ok(());
+    }
+    let (mut chunk, mut skip) = (0, 0);
+    while job.file(&chunk_name(part, chunk)).exists() {
+        skip += chunk_head(&job.file(&chunk_name(part, chunk)), &job.fingerprint)?.seen;
+        chunk += 1;
+    }
+    let total = job.lists.iter().map(|list| list.bytes).sum();
+    job.progress.begin("measuring", total, Unit::Bytes);
+    let mut some: Vec<(usize, Placed)> = Vec::new();
+    for (at, list) in job.lists.iter().enumerate() {
+        let mut reader = ListReader::open(&list.path)?;
+        let mut told = 0;
+        loop {
+            let next = reader.next_where(|id| {
+                let mine = id.part(part.of()) == part.index();
+                let measured = mine && skip > 0;
+                skip -= u64::from(measured);
+                mine && !measured
+            });
+            let Some(placed) = next.transpose()? else { break };
+            some.push((at, placed));
+            if some.len() >= CHUNK_SAMPLES {
+                measure_chunk(job, part, chunk, &std::mem::take(&mut some))?;
+                chunk += 1;
+                job.progress.advance(reader.bytes_read() - told);
+                told = reader.bytes_read();
+            }
+        }
+        job.progress.advance(list.bytes - told);
+    }
+    if !some.is_empty() {
+        measure_chunk(job, part, chunk, &some)?;
+        chunk += 1;
+    }
+    put_json(&mark, &chunk)
+}
+
+/// Rejects first: the table's chunk says that both are there.
+fn measure_chunk(job: &Job<'_>, part: Part, chunk: u32, some: &[(usize, Placed)]) -> Result<(), PackError> {
+    let outcomes: Vec<Result<Row, Fault>> = some
+        .par_iter()
+        .map(|(list, Placed { offset, sample })| {
+            let prepared = measure_one(sample, &job.lists[*list].roots, job)?;
+            let place = Place::new(*list, *offset)
+                .ok_or_else(|| (RejectKind::Malformed, "its list is longer than 2^48 bytes".to_owned()))?;
+            let draw = sample.id.draw("pack", job.options.seed);
+            Ok(Row { draw, sample: Measured { place, tokens: prepared.tokens, bytes: prepared.bytes } })
+        })
+        .collect();
+    let path = job.file(&rejects_name(part, chunk));
+    let mut rejects = RejectWriter::create(&path).map_err(write_error(&path))?;
+    let mut rows = Vec::with_capacity(some.len());
+    for ((_, placed), outcome) in some.iter().zip(outcomes) {
+        match outcome {
+            Ok(row) => rows.push(row),
+            Err((kind, reason)) => {
+                let reject = Reject::new(placed.sample.origin.clone(), kind, reason);
+                rejects.write(&reject).map_err(write_error(&path))?;
+            }
+        }
+    }
+    rejects.finish().map_err(write_error(&path))?;
+    write_chunk(&job.file(&chunk_name(part, chunk)), &job.fingerprint, some.len() as u64, rows)
+}
+
+fn chunk_name(part: Part, chunk: u32) -> String {
+    format!("measure/{:05}-of-{:05}.{chunk:06}.table", part.index(), part.of())
+}
+
+fn rejects_name(part: Part, chunk: u32) -> String {
+    format!("measure/{:05}-of-{:05}.{chunk:06}.rejects", part.index(), part.of())
+}
+
+fn mark_name(part: Part) -> String {
+    format!("measure/{:05}-of-{:05}.done", part.index(), part.of())
+}
+
+/// The chunks of tables and of rejects, when all parts of some split are measured.
+pub(super) struct MeasuredFiles {
+    pub(super) tables: Vec<std::path::PathBuf>,
+    pub(super) rejects: Vec<std::path::PathBuf>,
+}
+
+/// Finds the measured parts. When several splits are complete, which say the same, the coarsest is taken.
+pub(super) fn measured_files(job: &Job<'_>) -> Result<MeasuredFiles, PackError> {
+    let folder = job.file("measure");
+    let mut parts: Vec<Part> = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(super::read_error(&folder))? {
+        let name = entry.map_err(super::read_error(&folder))?.file_name();
+        let part = name.to_str().and_then(|name| {
+            let (index, of) = name.strip_suffix(".done")?.split_once("-of-")?;
+            Part::new(index.parse().ok()?, of.parse().ok()?)
+        });
+        parts.extend(part);
+    }
+    parts.sort_unstable_by_key(|part| (part.of(), part.index()));
+    let split = parts.chunk_by(|a, b| a.of() == b.of()).find(|some| some.len() == some[0].of() as usize);
+    let Some(split) = split else {
+        let done = parts.len();
+        return Err(job.not_yet(format!("measuring ({done} parts are done, and no split has all of its)")));
+    };
+    let mut files = MeasuredFiles { tables: Vec::new(), rejects: Vec::new() };
+    for &part in split {
+        let chunks: u32 = super::work::read_json(&job.file(&mark_name(part)))?;
+        files.tables.extend((0..chunks).map(|chunk| job.file(&chunk_name(part, chunk))));
+        files.rejects.extend((0..chunks).map(|chunk| job.file(&rejects_name(part, chunk))));
+    }
+    Ok(files)
+}

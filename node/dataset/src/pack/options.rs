@@ -1,0 +1,174 @@
+//! What to pack, how, and which share of the work.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use talkoot_protocol::identity::Keypair;
+
+use super::{FitRules, PackError};
+use crate::{
+    index::MAX_SEQUENCE_TOKENS,
+    manifest::MAX_SECTION_BYTES,
+    preprocess::{PreprocessOptions, TOKEN_SIDE},
+};
+
+/// Most bytes that a shard may be set to have.
+pub const MAX_SHARD_BYTES: u64 = 4 << 30;
+/// Most lists of samples: their number takes 16 bits of a sample's place.
+const MAX_LISTS: usize = 1 << 16;
+
+/// Where the samples come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Lists of samples, as ingest, filter and balance leave them.
+    Lists(Vec<PathBuf>),
+    /// Records in the LLaVA layout, JSON or JSONL, and the folder that their pictures are relative to.
+    Records {
+        /// The files of records.
+        files: Vec<PathBuf>,
+        /// The picture folder.
+        pictures: PathBuf,
+    },
+}
+
+/// How well pictures are looked at before their places are dealt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PixelCheck {
+    /// Every picture is decoded: one that cannot be is a reject.
+    #[default]
+    Decode,
+    /// Only heads are read, for samples whose pictures a filter has decoded. A picture that is damaged all the same is
+    /// found when its pack is read, and stops whoever trains on it.
+    Head,
+}
+
+/// What to pack, and how.
+#[derive(Debug, Clone)]
+pub struct PackOptions {
+    /// What the data set is called in the names of its files: letters, digits, `-` and `_`.
+    pub name: String,
+    /// Where the samples come from.
+    pub input: Input,
+    /// The bytes of `tokenizer.json`.
+    pub tokenizer: Vec<u8>,
+    /// What a pack may be.
+    pub fit: FitRules,
+    /// Most bytes of a shard.
+    pub shard_bytes: u64,
+    /// What pictures are made to fit.
+    pub preprocess: PreprocessOptions,
+    /// How well pictures are looked at.
+    pub pixels: PixelCheck,
+    /// Sets the order of samples and packs.
+    pub seed: u64,
+    /// What was done to the samples before, by name: goes into the manifest as it is.
+    pub sections: BTreeMap<String, Vec<u8>>,
+    /// Signs the manifest.
+    pub publisher: Option<Keypair>,
+    /// Where the files go; made when it isn't there.
+    pub out: PathBuf,
+}
+
+/// What to do of the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Everything, in this process.
+    All,
+    /// Measure the samples of a hash range.
+    Measure(Part),
+    /// Plan the packs, when all ranges are measured.
+    Plan,
+    /// Write a share of the shards.
+    Write(Part),
+    /// Write the manifest, when all shards are written.
+    Finish,
+}
+
+/// One of several shares of the work, `3/16` in text: numbers from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    index: u32,
+    of: u32,
+}
+
+/// A text is not a [`Part`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a part is written as 3/16, from 1/16 to 16/16 and of at most {limit}; got {got:?}", limit = Part::MOST)]
+pub struct ParsePartError {
+    got: String,
+}
+
+impl Part {
+    /// All of it.
+    pub const WHOLE: Self = Self { index: 0, of: 1 };
+    /// Most parts.
+    pub const MOST: u32 = 100_000;
+
+    /// Part `index` (from 0) of `of`, if there is one.
+    pub const fn new(index: u32, of: u32) -> Option<Self> {
+        if index < of && of <= Self::MOST { Some(Self { index, of }) } else { None }
+    }
+
+    /// Its number, from 0.
+    pub const fn index(self) -> u32 {
+        self.index
+    }
+
+    /// How many parts there are.
+    pub const fn of(self) -> u32 {
+        self.of
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index + 1, self.of)
+    }
+}
+
+impl FromStr for Part {
+    type Err = ParsePartError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers = text.split_once('/').and_then(|(a, b)| Some((a.parse::<u32>().ok()?, b.parse().ok()?)));
+        numbers
+            .and_then(|(number, of)| Self::new(number.checked_sub(1)?, of))
+            .ok_or_else(|| ParsePartError { got: text.chars().take(80).collect() })
+    }
+}
+
+impl PackOptions {
+    pub(super) fn check(&self) -> Result<(), PackError> {
+        let wrong = |option, got: String, must: String| Err(PackError::Option { option, got, must });
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(plain) {
+            return wrong("name", format!("{:?}", self.name), "1 to 64 letters, digits, '-' or '_'".into());
+        }
+        if let Input::Lists(lists) = &self.input
+            && !(1..=MAX_LISTS).contains(&lists.len())
+        {
+            return wrong("lists", lists.len().to_string(), format!("1 to {MAX_LISTS}"));
+        }
+        let FitRules { capacity, max_segments, .. } = self.fit;
+        if !(1..=MAX_SEQUENCE_TOKENS).contains(&capacity) {
+            return wrong("sequence_tokens", capacity.to_string(), format!("1 to {MAX_SEQUENCE_TOKENS}"));
+        }
+        if max_segments == 0 {
+            return wrong("max_segments", "0".into(), "at least 1".into());
+        }
+        let PreprocessOptions { min_pixels, max_pixels, .. } = self.preprocess;
+        if min_pixels > max_pixels || max_pixels < TOKEN_SIDE * TOKEN_SIDE {
+            let must = format!("at least min_pixels ({min_pixels}) and {TOKEN_SIDE} x {TOKEN_SIDE}");
+            return wrong("max_pixels", max_pixels.to_string(), must);
+        }
+        if !(2048..=MAX_SHARD_BYTES).contains(&self.shard_bytes) {
+            return wrong("shard_bytes", self.shard_bytes.to_string(), format!("2048 to {MAX_SHARD_BYTES}"));
+        }
+        if let Some((name, section)) = self.sections.iter().find(|(_, s)| s.len() > MAX_SECTION_BYTES) {
+            let must = format!("at most {MAX_SECTION_BYTES} bytes");
+            return wrong("section", format!("{name:?} of {} bytes", section.len()), must);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,27 @@
+//! Telling whoever watches how far long work is.
+
+/// What progress is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Packs.
+    Packs,
+}
+
+/// Somebody who watches. Calls come from any thread, many of them.
+pub trait Progress: Sync {
+    /// A piece of work begins; the one before has ended.
+    fn begin(&self, what: &'static str, total: u64, unit: Unit);
+    /// So much more is done.
+    fn advance(&self, by: u64);
+    /// Everything has ended.
+    fn end(&self);
+}
+
+/// Nobody watches.
+impl Progress for () {
+    fn begin(&self, _: &'static str, _: u64, _: Unit) {}
+    fn advance(&self, _: u64) {}
+    fn end(&self) {}
+}

@@ -1,0 +1,35 @@
+//! The same work in Python, in the same command: what is compared was measured on the same machine in the same minute.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// Runs a peer of `benches/peers` with one thread and reads the JSON object that it prints.
+pub(super) fn run(python: &Path, script: &str, arguments: &[&Path]) -> Result<Value> {
+    let script = Path::new("benches/peers").join(script);
+    ensure!(
+        script.is_file(),
+        "{} is not here; run the benchmark from the root of the source",
+        script.display()
+    );
+    let output = Command::new(python)
+        .arg(&script)
+        .args(arguments)
+        .env("OMP_NUM_THREADS", "1")
+        .env("OPENBLAS_NUM_THREADS", "1")
+        .output()
+        .with_context(|| format!("starting {}", python.display()))?;
+    ensure!(
+        output.status.success(),
+        "{} failed: {}",
+        script.display(),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    serde_json::from_slice(&output.stdout).with_context(|| format!("reading what {} says", script.display()))
+}
+
+/// A number that the peer tells.
+pub(super) fn number(told: &Value, name: &str) -> Result<f64> {
+    told[name].as_f64().with_context(|| format!("the peer does not tell {name}"))
+}
