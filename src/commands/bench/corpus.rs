@@ -23,7 +23,7 @@ pub(super) struct Corpus {
     pub(super) bytes: u64,
 }
 
-/// Makes `count` pictures in `folder`, or takes the JPEGs, PNGs and WebPs that are in `given`.
+/// Makes `count` pictures in `folder`, or takes the pictures that are in `given`.
 pub(super) fn make(folder: &Path, count: usize, given: Option<&Path>) -> Result<Corpus> {
     let pictures = given.map_or_else(|| folder.join("pictures"), Path::to_path_buf);
     if given.is_none() {
