@@ -11,6 +11,9 @@
 //! generation is encoded exactly as it was in training. Text that spells out a special token is refused: a caption must
 //! not be able to close its own turn.
 
+pub mod alternative;
+pub mod template;
+
 use serde::{Deserialize, Serialize};
 
 use crate::tokenizer::{SPECIAL_TOKENS, Tokenizer, TokenizerError};
