@@ -17,6 +17,8 @@ use serde::Serialize;
 
 use super::say;
 
+pub(super) use self::cpu::CpuChoice;
+
 /// Measures this machine; `--json` prints one object a line.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {

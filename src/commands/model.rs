@@ -1,5 +1,6 @@
 //! `talkoot model`
 
+mod check;
 mod convert;
 mod inspect;
 mod merge;
@@ -21,6 +22,8 @@ pub(crate) enum Model {
     Merge(merge::Merge),
     /// Rewrites a checkpoint in another number type or in files of another size.
     Convert(convert::Convert),
+    /// Compares the model with reference numbers of the published implementation.
+    Check(check::Check),
 }
 
 impl Model {
@@ -29,6 +32,7 @@ impl Model {
             Self::Inspect(inspect) => inspect.run()?,
             Self::Merge(merge) => merge.run()?,
             Self::Convert(convert) => convert.run()?,
+            Self::Check(check) => return check.run(),
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -144,8 +144,10 @@ impl Report {
         let (mut max_abs, mut relative) = (f64::INFINITY, f64::INFINITY);
         if got.len() == expected.len() {
             let differences = || got.iter().zip(expected).map(|(a, b)| f64::from(*a) - f64::from(*b));
-            // a comparison that a NaN does not slip through
-            max_abs = differences().fold(0.0, |worst: f64, d| if d.abs() <= worst { worst } else { d.abs() });
+            // a NaN stays
+            let larger =
+                |worst: f64, d: f64| if worst.is_nan() || d.abs() <= worst { worst } else { d.abs() };
+            max_abs = differences().fold(0.0, larger);
             let norm = expected.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
             relative = differences().map(|d| d * d).sum::<f64>().sqrt() / norm.max(1e-30);
         }

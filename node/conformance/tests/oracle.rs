@@ -53,7 +53,9 @@ fn everything_is_within_its_limits() {
     let Some(folder) = oracle() else { return };
     let report = fast(&folder).unwrap();
     assert!(report.passed(), "{:#?}", report.failed().collect::<Vec<_>>());
-    for file in ["cases/a_one_image", "cases/e_video4.as_released", "train/stage_all", "preprocess/img5", "chat/"] {
+    for file in
+        ["cases/a_one_image", "cases/e_video4.as_released", "train/stage_all", "preprocess/img5", "chat/"]
+    {
         assert!(report.rows.iter().any(|row| row.file.starts_with(file)), "{file} was compared");
     }
     let gradients: usize =
@@ -80,7 +82,10 @@ fn another_epsilon_fails_where_it_is_used() {
     };
     let failed = kinds(&found.unwrap());
     assert!(failed.iter().any(|row| row.contains("vision.pre_layernorm")), "{failed:?}");
-    assert!(!failed.iter().any(|row| row.contains("vision.patch_embed")), "what comes before is right: {failed:?}");
+    assert!(
+        !failed.iter().any(|row| row.contains("vision.patch_embed")),
+        "what comes before is right: {failed:?}"
+    );
 }
 
 #[test]
@@ -95,7 +100,10 @@ fn one_wrong_weight_fails_from_its_layer_on() {
     let failed = kinds(&found.unwrap());
     assert!(failed.iter().any(|row| row.contains("c_text_only.safetensors text.layer")), "{failed:?}");
     assert!(failed.iter().any(|row| row.contains("gradients")), "{failed:?}");
-    assert!(!failed.iter().any(|row| row.contains("text.inputs_embeds")), "what comes before is right: {failed:?}");
+    assert!(
+        !failed.iter().any(|row| row.contains("text.inputs_embeds")),
+        "what comes before is right: {failed:?}"
+    );
 }
 
 #[test]
@@ -121,7 +129,8 @@ fn nothing_is_left_out_silently() {
     let unknown = spoilt(|folder| fs::write(folder.join("cases/f_new.json"), "{}").unwrap());
     let Some(unknown) = unknown else { return };
     assert!(matches!(unknown, Err(CheckError::Unknown { path }) if path.ends_with("cases/f_new.json")));
-    let missing = spoilt(|folder| fs::remove_file(folder.join("cases/c_text_only.safetensors")).unwrap()).unwrap();
+    let missing =
+        spoilt(|folder| fs::remove_file(folder.join("cases/c_text_only.safetensors")).unwrap()).unwrap();
     let missing = missing.unwrap_err().to_string();
     assert!(missing.contains("6 cases are there") && missing.contains("c_text_only"), "{missing}");
     let cut = spoilt(|folder| {
@@ -129,5 +138,7 @@ fn nothing_is_left_out_silently() {
         let bytes = fs::read(&path).unwrap();
         fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
     });
-    assert!(matches!(cut.unwrap(), Err(CheckError::Malformed { path, .. }) if path.ends_with("a_one_image.safetensors")));
+    assert!(
+        matches!(cut.unwrap(), Err(CheckError::Malformed { path, .. }) if path.ends_with("a_one_image.safetensors"))
+    );
 }

@@ -6,7 +6,7 @@ use talkoot_trainer::cpu::{Cpu, Isa, Level, Products};
 
 /// The processor as a device.
 #[derive(Debug, Args)]
-pub(super) struct CpuChoice {
+pub(crate) struct CpuChoice {
     /// Whose matrix products: the exact class's, or the gemm crate's, which are not the same on every machine.
     #[arg(long, value_enum, default_value_t = Kind::Exact)]
     products: Kind,
@@ -24,7 +24,7 @@ enum Kind {
 
 impl CpuChoice {
     /// The device, and what to call it.
-    pub(super) fn open(&self) -> Result<(Cpu, String)> {
+    pub(crate) fn open(&self) -> Result<(Cpu, String)> {
         let isa = match &self.isa {
             None => Isa::best(),
             Some(name) => {
