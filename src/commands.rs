@@ -2,10 +2,12 @@
 
 mod audit;
 mod bench;
-pub(crate) mod chat;
+mod chat;
+mod choosing;
 mod coordinator;
 mod dataset;
 mod demo;
+mod eval;
 mod model;
 mod node;
 pub(crate) mod run;
@@ -52,8 +54,10 @@ enum Command {
     Verifier(verifier::Verifier),
     /// Checks a finished or running run from its files, as a stranger. Exit code 0 sound, 1 lie, 2 inconclusive.
     Audit(audit::Audit),
-    /// Asks a model about a picture.
+    /// Talks with a model, also about pictures.
     Chat(chat::Chat),
+    /// Asks a model many questions and scores its answers.
+    Eval(eval::Eval),
     /// Measures this machine.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -85,6 +89,7 @@ impl Arguments {
             Command::Verifier(verifier) => verifier.run(),
             Command::Audit(audit) => audit.run(),
             Command::Chat(chat) => chat.run(),
+            Command::Eval(eval) => eval.run(),
             Command::Bench(bench) => bench.run(),
         }
     }

@@ -2,28 +2,26 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
-use talkoot_dataset::{
-    PreprocessOptions, Tokenizer,
-    heldout::{self, HeldOutQuestion},
+use talkoot_dataset::Tokenizer;
+use talkoot_evaluation::{
+    Assistant, ChoiceMode, Evaluation, Question, QuestionFile, SampleResult,
+    question::{self, ReadOptions},
+    run::Options,
 };
-use talkoot_trainer::{
-    config::ModelConfig,
-    generate::{Generator, Prompt},
-    state::State,
-};
-
-use crate::commands::chat::to_image;
+use talkoot_trainer::{config::ModelConfig, generate::Sampling, state::State};
 
 /// Longest answer that is generated, in tokens.
 const MAX_ANSWER_TOKENS: usize = 8;
 
+/// Questions that are asked together.
+const BATCH: usize = 128;
+
 /// Held-out questions, ready to be asked.
 pub(super) struct Exam {
-    questions: Vec<HeldOutQuestion>,
-    prompts: Vec<Prompt>,
-    tokenizer: Tokenizer,
+    questions: Vec<Question>,
+    tokenizer: Vec<u8>,
 }
 
 /// How an exam went.
@@ -49,64 +47,56 @@ pub(super) struct Example {
 impl Exam {
     /// Reads the questions in `file` about pictures below `pictures`.
     pub(super) fn load(file: &Path, pictures: &Path, tokenizer: &[u8]) -> Result<Self> {
-        let tokenizer = Tokenizer::from_bytes(tokenizer)?;
-        let questions = heldout::load(file, pictures)?;
-        let preprocess = PreprocessOptions::default();
-        let prompts = questions
-            .iter()
-            .map(|question| {
-                let encoded = question.encode(&tokenizer, &preprocess)?;
-                let images = encoded.images.into_iter().map(to_image).collect();
-                Ok(Prompt { tokens: encoded.prompt, images })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Self { questions, prompts, tokenizer })
+        let options = ReadOptions { pictures: Some(pictures.to_owned()), ..ReadOptions::default() };
+        Ok(Self { questions: question::read(file, &options)?.questions, tokenizer: tokenizer.to_vec() })
     }
 
     /// Accuracy of giving the same answer always, the best one.
     pub(super) fn best_constant(&self) -> f64 {
         let mut counts = BTreeMap::<String, usize>::new();
-        for question in &self.questions {
-            *counts.entry(question.answer.to_lowercase()).or_default() += 1;
+        for answer in self.questions.iter().flat_map(|question| &question.answers) {
+            *counts.entry(answer.to_lowercase()).or_default() += 1;
         }
         share(counts.values().copied().max().unwrap_or(0), self.questions.len())
     }
 
     /// Asks a model everything.
     pub(super) fn sit(&self, config: &ModelConfig, state: &State) -> Result<Score> {
-        let special = self.tokenizer.special_ids();
-        let ends = [special.im_end, special.endoftext];
-        let answers = Generator::new(config, state).context("building the model")?.answer(
-            &self.prompts,
-            &ends,
-            MAX_ANSWER_TOKENS,
-        )?;
+        let assistant = Assistant::new(config, state, Tokenizer::from_bytes(&self.tokenizer)?)?;
+        let options = Options {
+            sampling: Sampling::default(),
+            max_new_tokens: MAX_ANSWER_TOKENS,
+            batch: BATCH,
+            choice: ChoiceMode::Words,
+            skip_bad: false,
+        };
+        let file = QuestionFile { questions: self.questions.clone(), bad: Vec::new() };
+        let mut evaluation = Evaluation::new(&assistant, file, options)?;
         let mut by_kind = BTreeMap::<String, (usize, usize)>::new();
-        let mut right = 0;
-        let mut example = None;
-        for (question, tokens) in self.questions.iter().zip(&answers) {
-            let answer = self.tokenizer.decode(tokens)?;
-            let is_right = question.is_right(&answer);
-            right += usize::from(is_right);
-            let kind =
-                question.kind.map_or_else(|| "other".to_owned(), |kind| format!("{kind:?}").to_lowercase());
-            let entry = by_kind.entry(kind).or_default();
-            entry.0 += usize::from(is_right);
-            entry.1 += 1;
-            if example.is_none() {
-                let asked = question.messages.last().map_or("", |message| message.text.as_str());
-                example = Some(Example {
-                    picture: question
-                        .pictures
-                        .first()
-                        .map_or_else(String::new, |path| path.display().to_string()),
-                    question: asked.replace("<image>", "").trim().to_owned(),
-                    right: question.answer.clone(),
-                    answer: answer.trim().to_owned(),
-                });
+        let (mut right, mut example) = (0, None);
+        while let Some(results) = evaluation.next_batch()? {
+            for result in results {
+                let is_right = usize::from(result.score == Some(1.0));
+                right += is_right;
+                let entry =
+                    by_kind.entry(result.kind.clone().unwrap_or_else(|| "other".to_owned())).or_default();
+                entry.0 += is_right;
+                entry.1 += 1;
+                example.get_or_insert_with(|| self.example(result));
             }
         }
         Ok(Score { accuracy: share(right, self.questions.len()), by_kind, example })
+    }
+
+    fn example(&self, result: SampleResult) -> Example {
+        let asked = self.questions.iter().find(|question| question.line == result.line);
+        let picture = asked.and_then(|question| question.pictures.first());
+        Example {
+            picture: picture.map_or_else(String::new, |path| path.display().to_string()),
+            question: result.question,
+            right: result.answers.into_iter().next().unwrap_or_default(),
+            answer: result.prediction.unwrap_or_default(),
+        }
     }
 }
 

@@ -219,17 +219,23 @@ fn lay_out<'a>(messages: &'a [Message], picture_tokens: &[usize]) -> Vec<Pieces<
             prompt = vec![Text("\n")];
             continue;
         }
-        prompt.extend([ImStart, Text("user\n")]);
-        for (at, text) in message.text.split(IMAGE_PLACEHOLDER).enumerate() {
-            if at > 0 {
-                prompt.push(Piece::Picture { tokens: sizes.next().unwrap_or(0) });
-            }
-            prompt.push(Text(text));
-        }
-        prompt.extend([ImEnd, Text("\n"), ImStart, Text("assistant\n")]);
+        ask(&message.text, &mut sizes, &mut prompt);
         segments.push(Pieces { pieces: std::mem::take(&mut prompt), learn: false });
     }
     segments
+}
+
+/// A turn of the person's, up to where the model answers.
+fn ask<'a>(text: &'a str, sizes: &mut impl Iterator<Item = usize>, out: &mut Vec<Piece<'a>>) {
+    use Piece::{ImEnd, ImStart, Text};
+    out.extend([ImStart, Text("user\n")]);
+    for (at, text) in text.split(IMAGE_PLACEHOLDER).enumerate() {
+        if at > 0 {
+            out.push(Piece::Picture { tokens: sizes.next().unwrap_or(0) });
+        }
+        out.push(Text(text));
+    }
+    out.extend([ImEnd, Text("\n"), ImStart, Text("assistant\n")]);
 }
 
 impl Pieces<'_> {
@@ -342,6 +348,26 @@ pub fn encode_prompt(
 ) -> Result<Vec<u32>, ChatError> {
     check_turns(messages, picture_tokens.len(), Role::User)?;
     Ok(encode(messages, picture_tokens, tokenizer)?.tokens)
+}
+
+/// The tokens that go on behind an answer's `<|im_end|>`: the person's next turn, up to where the model answers it.
+/// [`encode_prompt`] of the whole conversation ends with the same ids.
+///
+/// # Errors
+///
+/// [`ChatError`] when pictures and placeholders don't fit, the text spells out a special token, or the tokenizer
+/// refuses.
+pub fn encode_next_turn(
+    text: &str,
+    picture_tokens: &[usize],
+    tokenizer: &Tokenizer,
+) -> Result<Vec<u32>, ChatError> {
+    check_turns(&[Message::user(text)], picture_tokens.len(), Role::User)?;
+    let mut turn = Pieces { pieces: vec![Piece::Text("\n")], learn: false };
+    ask(text, &mut picture_tokens.iter().copied(), &mut turn.pieces);
+    let mut out = Encoded::default();
+    turn.encode(tokenizer, &mut out)?;
+    Ok(out.tokens)
 }
 
 #[cfg(test)]

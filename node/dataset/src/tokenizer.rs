@@ -5,12 +5,13 @@
 
 mod build;
 mod merges;
+mod stream;
 
 use std::fmt;
 
 use talkoot_protocol::digest::BlobRef;
 
-pub use self::build::build_demo_tokenizer;
+pub use self::{build::build_demo_tokenizer, stream::TextStream};
 
 /// The names of the special tokens, in the order of their ids in the Qwen family.
 pub const SPECIAL_TOKENS: [&str; 7] = [

@@ -9,6 +9,7 @@ use std::{ops::ControlFlow, time::Instant};
 
 use talkoot_trainer::{
     batch::{Image, Pack},
+    cpu::Cpu,
     evaluate::mean_loss,
     generate::{Generator, Prompt},
     inner::{InnerPlan, Normalisation, OptimizerSettings, run_inner_steps},
@@ -131,7 +132,8 @@ fn main() {
     let questions: Vec<_> = questions.into_iter().flatten().collect();
     let prompts: Vec<Prompt> = questions.iter().map(|(prompt, _)| prompt.clone()).collect();
     let start = Instant::now();
-    let answers = Generator::new(&config, &state).unwrap().answer(&prompts, &[END], 8).unwrap();
+    let answers =
+        Generator::new(&Cpu::default(), &config, &state).unwrap().answer(&prompts, &[END], 8).unwrap();
     let right = answers.iter().zip(&questions).filter(|(got, (_, expected))| **got == *expected).count();
     println!("{right} of {} questions right, {:.0} ms", prompts.len(), start.elapsed().as_secs_f64() * 1e3);
 }

@@ -1,17 +1,34 @@
-//! Greedy generation with a cache of keys and values.
+//! Answers of a model: greedy or drawn, many prompts at once or a conversation, and how likely given answers are.
 //!
-//! Prompts of the same length go through together, so that hundreds of short questions take few, larger steps; nothing
-//! is padded. A generator holds the weights: make one and ask it often.
+//! ```text
+//! Generator (weights) --generate--> answers            many prompts together, each its own draws
+//!                     --answer_losses--> nats          how likely given answers are
+//!                     --conversation--> Conversation   one text that grows: what is in the cache is not computed again
+//! ```
+//!
+//! Prompts of any lengths go through together and nothing is padded: rows are side by side, and only attention knows
+//! whose they are. A generator holds the weights: make one and ask it often.
 
-use std::collections::BTreeMap;
+mod cache;
+mod config;
+mod conversation;
+mod forward;
+mod likelihood;
+pub mod sampler;
 
-use candle_core::{D, Device, Result as TensorResult, Tensor};
+use std::ops::Range;
 
+use self::cache::bytes_per_row;
+pub use self::{
+    config::{GENERATION_CONFIG_FILE, GenerationConfig, GenerationConfigError},
+    conversation::Conversation,
+    sampler::{SampleError, Sampler, Sampling},
+};
 use crate::{
-    batch::{Image, Pack, PackError},
+    backend::Backend,
+    batch::{Image, NOT_LEARNED, Pack, PackError},
     config::ModelConfig,
-    model::Sample,
-    reference::{Batch, Model, ModelError, attend},
+    model::{Model, ModelError, Sample},
     state::State,
 };
 
@@ -37,147 +54,217 @@ pub enum GenerateError {
         #[source]
         source: PackError,
     },
+    /// An answer whose likelihood was asked for doesn't fit the model.
+    #[error("answer {answer} to prompt {prompt} does not fit the model")]
+    Answer {
+        /// Index of the prompt in the list.
+        prompt: usize,
+        /// Index of the answer among those to this prompt.
+        answer: usize,
+        /// What is wrong with it.
+        #[source]
+        source: PackError,
+    },
+    /// A text is longer than the model is meant for.
+    #[error(
+        "the text of prompt {prompt} has {tokens} tokens, the model is meant for {limit} (max_position_embeddings): ask \
+         shorter, show fewer or smaller pictures, or begin anew"
+    )]
+    TooLong {
+        /// Index of the prompt in the list.
+        prompt: usize,
+        /// Tokens of the whole text.
+        tokens: usize,
+        /// What the model is meant for.
+        limit: usize,
+    },
+    /// No next token can be chosen.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
     /// The model failed.
     #[error(transparent)]
     Model(#[from] ModelError),
 }
 
-/// Rows that go through the model together at most: bounds memory when there are many prompts.
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// With this end token, which is not part of the answer.
+    End(u32),
+    /// It reached the longest length allowed, of the answer or of the model's text.
+    Length,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generated {
+    /// Its tokens, without the end.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub stop: Stop,
+}
+
+/// Rows that go through the model together at most, unless a single prompt has more: bounds activations.
 const GROUP_ROWS: usize = 4096;
+
+/// Bytes of keys and values that are kept at once, unless a single prompt needs more.
+const GROUP_CACHE_BYTES: usize = 1 << 30;
 
 /// A model that answers.
 #[derive(Debug)]
-pub struct Generator {
-    model: Model,
+pub struct Generator<'b, B: Backend> {
+    model: Model<'b, B>,
 }
 
-impl Generator {
-    /// Takes the weights of `state`.
+impl<'b, B: Backend> Generator<'b, B> {
+    /// Puts the weights of `state` on the device, once for all answers.
     ///
     /// # Errors
     ///
-    /// [`ModelError`] when they don't fit the config.
-    pub fn new(config: &ModelConfig, state: &State) -> Result<Self, ModelError> {
-        Ok(Self { model: Model::new(config, state, &[])? })
+    /// [`ModelError`] when they don't fit the config, or the device has no room.
+    pub fn new(backend: &'b B, config: &ModelConfig, state: &State) -> Result<Self, ModelError> {
+        Ok(Self { model: Model::new(backend, config, state)? })
     }
 
-    /// The likeliest continuation of every prompt, token by token, until one of `ends` or `max_new_tokens`.
-    ///
-    /// Answers come in the order of the prompts, without the end token. Of equally likely tokens the one with the
-    /// lowest id is taken. Image tokens are never generated.
+    /// The model's shape.
+    pub fn config(&self) -> &ModelConfig {
+        self.model.config()
+    }
+
+    /// A sampler for answer number `answer`, which never chooses a token that stands for rows of pictures or videos.
     ///
     /// # Errors
     ///
-    /// [`GenerateError`] when a prompt doesn't fit the model or the model cannot run.
+    /// [`SampleError::Setting`] when a setting is out of range.
+    pub fn sampler(&self, sampling: Sampling, answer: u64) -> Result<Sampler, SampleError> {
+        let config = self.config();
+        let banned: Vec<u32> = std::iter::once(config.image_token_id).chain(config.video_token_id).collect();
+        Sampler::new(sampling, answer, &banned)
+    }
+
+    /// Checks that a prompt fits the model.
+    ///
+    /// # Errors
+    ///
+    /// [`GenerateError`] as [`Self::generate`].
+    pub fn check(&self, prompt: &Prompt) -> Result<(), GenerateError> {
+        self.samples(std::slice::from_ref(prompt)).map(drop)
+    }
+
+    /// The likeliest continuation of every prompt, token by token, until one of `ends` or `max_new_tokens`:
+    /// [`Self::generate`] without chance.
+    ///
+    /// # Errors
+    ///
+    /// [`GenerateError`] as [`Self::generate`].
     pub fn answer(
         &self,
         prompts: &[Prompt],
         ends: &[u32],
         max_new_tokens: usize,
     ) -> Result<Vec<Vec<u32>>, GenerateError> {
-        let config = self.model.config();
-        let mut groups: BTreeMap<usize, Vec<(usize, Sample)>> = BTreeMap::new();
-        for (index, prompt) in prompts.iter().enumerate() {
-            let sample =
-                sample(prompt, config).map_err(|source| GenerateError::Prompt { prompt: index, source })?;
-            groups.entry(sample.tokens.len()).or_default().push((index, sample));
-        }
-        let mut answers = vec![Vec::new(); prompts.len()];
-        for (length, group) in groups {
-            for part in group.chunks((GROUP_ROWS / length).max(1)) {
-                let samples: Vec<Sample> = part.iter().map(|(_, sample)| sample.clone()).collect();
-                let found =
-                    self.continue_all(&samples, length, ends, max_new_tokens).map_err(ModelError::from)?;
-                part.iter().zip(found).for_each(|((index, _), answer)| answers[*index] = answer);
-            }
+        let greedy = self.sampler(Sampling::default(), 0)?;
+        let answers = self.generate(prompts, vec![greedy; prompts.len()], ends, max_new_tokens)?;
+        Ok(answers.into_iter().map(|answer| answer.tokens).collect())
+    }
+
+    /// A continuation of every prompt by its sampler, until one of `ends` or `max_new_tokens`, in the order of the
+    /// prompts. An answer depends on its own prompt and sampler only, not on what it is generated together with.
+    ///
+    /// # Errors
+    ///
+    /// [`GenerateError`] when a prompt doesn't fit the model, no token can be chosen or the model cannot run.
+    ///
+    /// # Panics
+    ///
+    /// When there are not as many samplers as prompts.
+    pub fn generate(
+        &self,
+        prompts: &[Prompt],
+        mut samplers: Vec<Sampler>,
+        ends: &[u32],
+        max_new_tokens: usize,
+    ) -> Result<Vec<Generated>, GenerateError> {
+        assert_eq!(prompts.len(), samplers.len(), "every prompt has its sampler");
+        let samples = self.samples(prompts)?;
+        let rooms: Vec<usize> = samples.iter().map(|sample| self.room(sample, max_new_tokens)).collect();
+        let lengths: Vec<usize> = samples.iter().map(|sample| sample.tokens.len()).collect();
+        samplers.iter_mut().zip(&samples).for_each(|(sampler, sample)| sampler.observe(&sample.tokens));
+        let mut answers = Vec::with_capacity(prompts.len());
+        for group in groups(&lengths, &rooms, bytes_per_row(self.config())) {
+            let (samples, rooms) = (&samples[group.clone()], &rooms[group.clone()]);
+            answers.extend(self.continue_all(samples, rooms, &mut samplers[group], ends)?);
         }
         Ok(answers)
     }
 
-    /// Continues prompts of one length.
+    /// Continues a group of prompts, the answer to each at most as long as its room.
     fn continue_all(
         &self,
         samples: &[Sample],
-        length: usize,
+        rooms: &[usize],
+        samplers: &mut [Sampler],
         ends: &[u32],
-        max_new_tokens: usize,
-    ) -> TensorResult<Vec<Vec<u32>>> {
-        let (config, count) = (self.model.config(), samples.len());
-        let mut answers = vec![Vec::new(); count];
-        let mut open = vec![true; count];
-        let mut cache = Cache::new(config.text.num_hidden_layers, count);
-        let batch = Batch::new(samples, config)?;
-        let rows = self.model.embed(&batch, &mut None)?;
-        // one run of `count` samples, in order, because all have one length
-        let hidden = self.extend(rows, &batch_positions(count, 0, length), &mut cache)?;
-        let last: Vec<u32> = (1..=count).map(|i| (i * length - 1) as u32).collect();
-        let mut hidden = hidden.index_select(&Tensor::from_slice(&last, count, &Device::Cpu)?, 0)?;
-        for new in 0..max_new_tokens {
-            let next = self.likeliest(&hidden)?;
-            for (i, &token) in next.iter().enumerate().filter(|&(i, _)| open[i]).collect::<Vec<_>>() {
+    ) -> Result<Vec<Generated>, GenerateError> {
+        let mut answers = vec![Generated { tokens: Vec::new(), stop: Stop::Length }; samples.len()];
+        let mut cache = self.cache(samples.iter().zip(rooms).map(|(s, room)| s.tokens.len() + room))?;
+        let mut open: Vec<usize> = (0..samples.len()).collect();
+        let mut hidden = self.prefill(&mut cache, &open, samples)?;
+        open.retain(|&i| rooms[i] > 0);
+        let mut rows: Vec<u32> = open.iter().map(|&i| i as u32).collect();
+        while !open.is_empty() {
+            let logits = self.logits(&hidden, &rows)?;
+            let mut next = Vec::with_capacity(open.len());
+            for (&i, logits) in open.iter().zip(logits.chunks_exact(self.config().text.vocab_size)) {
+                let token = samplers[i].choose(logits)?;
                 if ends.contains(&token) {
-                    open[i] = false;
-                } else {
-                    answers[i].push(token);
+                    answers[i].stop = Stop::End(token);
+                    continue;
+                }
+                answers[i].tokens.push(token);
+                if answers[i].tokens.len() < rooms[i] {
+                    next.push((i, token));
                 }
             }
-            if new + 1 == max_new_tokens || !open.contains(&true) {
-                break;
+            let tokens: Vec<u32> = next.iter().map(|&(_, token)| token).collect();
+            open = next.into_iter().map(|(i, _)| i).collect();
+            rows = (0..open.len() as u32).collect();
+            if !open.is_empty() {
+                hidden = self.step(&mut cache, &open, &tokens)?;
             }
-            let rows = self.model.embedding_rows(&next)?;
-            hidden = self.extend(rows, &batch_positions(count, length + new, 1), &mut cache)?;
         }
         Ok(answers)
     }
 
-    /// Puts new rows through all layers, each sample also seeing what the cache holds of it.
-    fn extend(&self, rows: Tensor, positions: &[u32], cache: &mut Cache) -> TensorResult<Tensor> {
-        let (cos, sin) = self.model.text_turns(positions)?;
-        let mut x = rows;
-        for i in 0..self.model.config().text.num_hidden_layers {
-            let mut meet = |i: usize, q: &Tensor, k: &Tensor, v: &Tensor| cache.meet(i, q, k, v);
-            x = self.model.layer(i, &x, &cos, &sin, &mut meet)?;
-        }
-        Ok(x)
+    /// A text without a word yet.
+    pub fn conversation(&self) -> Conversation<'_, B> {
+        Conversation::new(self)
     }
 
-    fn likeliest(&self, hidden: &Tensor) -> TensorResult<Vec<u32>> {
-        let image = self.model.config().image_token_id as usize;
-        let (_, logits) = self.model.head(hidden)?;
-        let logits: Vec<Vec<f32>> = logits.to_vec2()?;
-        let best = |row: Vec<f32>| {
-            let mut best = (f32::NEG_INFINITY, 0);
-            for (id, logit) in row.into_iter().enumerate() {
-                if logit > best.0 && id != image {
-                    best = (logit, id as u32);
-                }
+    /// Tokens that may follow a prompt: what was asked for, and what the model is meant for.
+    fn room(&self, sample: &Sample, wanted: usize) -> usize {
+        wanted.min(self.config().text.max_position_embeddings - sample.tokens.len())
+    }
+
+    /// Checked prompts as samples without anything to learn.
+    fn samples(&self, prompts: &[Prompt]) -> Result<Vec<Sample>, GenerateError> {
+        let limit = self.config().text.max_position_embeddings;
+        let checked = |(index, prompt): (usize, &Prompt)| {
+            let tokens = prompt.tokens.len();
+            if tokens > limit {
+                return Err(GenerateError::TooLong { prompt: index, tokens, limit });
             }
-            best.1
+            sample(prompt, self.config()).map_err(|source| GenerateError::Prompt { prompt: index, source })
         };
-        Ok(logits.into_iter().map(best).collect())
+        prompts.iter().enumerate().map(checked).collect()
     }
-}
-
-/// Answers of a state to prompts: [`Generator::answer`] for those who ask once.
-///
-/// # Errors
-///
-/// [`GenerateError`] when a prompt doesn't fit the model or the model cannot run.
-pub fn generate(
-    config: &ModelConfig,
-    state: &State,
-    prompts: &[Prompt],
-    ends: &[u32],
-    max_new_tokens: usize,
-) -> Result<Vec<Vec<u32>>, GenerateError> {
-    Generator::new(config, state)?.answer(prompts, ends, max_new_tokens)
 }
 
 /// A checked prompt as a sample without anything to learn.
 fn sample(prompt: &Prompt, config: &ModelConfig) -> Result<Sample, PackError> {
     let pack = Pack {
         tokens: prompt.tokens.clone(),
-        labels: vec![crate::batch::NOT_LEARNED; prompt.tokens.len()],
+        labels: vec![NOT_LEARNED; prompt.tokens.len()],
         sample_lengths: vec![u32::try_from(prompt.tokens.len()).unwrap_or(u32::MAX)],
         images: prompt.images.clone(),
     };
@@ -185,31 +272,36 @@ fn sample(prompt: &Prompt, config: &ModelConfig) -> Result<Sample, PackError> {
     Ok(Sample::from_pack(&pack, config).pop().unwrap_or_default())
 }
 
-fn batch_positions(count: usize, first: usize, length: usize) -> Vec<u32> {
-    (0..count).flat_map(|_| first as u32..(first + length) as u32).collect()
-}
-
-/// Keys and values of every layer, `[count, so far, groups, d]`.
-struct Cache {
-    count: usize,
-    layers: Vec<Option<(Tensor, Tensor)>>,
-}
-
-impl Cache {
-    fn new(layers: usize, count: usize) -> Self {
-        Self { count, layers: vec![None; layers] }
+/// Neighbouring prompts that go through together: each group within the bounds, or a single prompt.
+fn groups(lengths: &[usize], rooms: &[usize], bytes_per_row: usize) -> Vec<Range<usize>> {
+    let most_kept = GROUP_CACHE_BYTES / bytes_per_row.max(1);
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    let (mut rows, mut kept) = (0, 0);
+    for (i, (length, room)) in lengths.iter().zip(rooms).enumerate() {
+        rows += length;
+        kept += length + room;
+        match groups.last_mut() {
+            Some(group) if rows <= GROUP_ROWS && kept <= most_kept => group.end = i + 1,
+            _ => {
+                (rows, kept) = (*length, length + room);
+                groups.push(i..i + 1);
+            }
+        }
     }
+    groups
+}
 
-    fn meet(&mut self, layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> TensorResult<Tensor> {
-        let rows = q.dim(0)? / self.count;
-        let by_sample = |x: &Tensor| x.reshape((self.count, rows, x.dim(D::Minus2)?, x.dim(D::Minus1)?));
-        let (k, v) = (by_sample(k)?, by_sample(v)?);
-        let (k, v) = match self.layers[layer].take() {
-            None => (k, v),
-            Some((past_k, past_v)) => (Tensor::cat(&[past_k, k], 1)?, Tensor::cat(&[past_v, v], 1)?),
-        };
-        let mixed = attend(&by_sample(q)?, &k, &v, true)?;
-        self.layers[layer] = Some((k, v));
-        Ok(mixed)
+#[cfg(test)]
+mod tests {
+    use super::groups;
+
+    #[test]
+    fn groups_keep_both_bounds_and_leave_nobody_out() {
+        assert!(groups(&[], &[], 1).is_empty());
+        assert_eq!(groups(&[4096, 1, 4095, 1], &[1; 4], 1), [0..1, 1..3, 3..4]);
+        assert_eq!(groups(&[9000, 5, 5], &[1; 3], 1), [0..1, 1..3]);
+        // keys and values of a hundred rows fit
+        assert_eq!(groups(&[40; 4], &[10; 4], (1 << 30) / 100), [0..2, 2..4]);
+        assert_eq!(groups(&[40; 2], &[1000; 2], (1 << 30) / 100), [0..1, 1..2]);
     }
 }

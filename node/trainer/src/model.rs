@@ -170,9 +170,14 @@ impl<'b, B: Backend> Model<'b, B> {
     ///
     /// [`ModelError::Backend`] when the device fails.
     pub fn hidden(&self, batch: &Batch, mut probe: Probe<'_>) -> Result<B::Buffer, ModelError> {
-        let merged = self.see(batch, &mut probe)?;
-        let rows = self.splice(batch, merged.as_ref(), &mut probe)?;
+        let rows = self.embed(batch, &mut probe)?;
         Ok(self.decode(rows, batch, &mut probe)?)
+    }
+
+    /// Rows that enter the decoder: `[batch.rows(), H]`.
+    pub(crate) fn embed(&self, batch: &Batch, probe: &mut Probe<'_>) -> Result<B::Buffer, BackendError> {
+        let merged = self.see(batch, probe)?;
+        self.splice(batch, merged.as_ref(), probe)
     }
 
     /// Final norm of rows of the residual stream.
@@ -206,11 +211,20 @@ impl<'b, B: Backend> Model<'b, B> {
             return Ok(Vec::new());
         }
         let hidden = self.hidden(batch, None)?;
-        let normed = self.final_norm(&self.target_rows(&hidden, batch)?)?;
-        let scales = vec![0.0; batch.learned()];
-        let targets = Targets { tokens: &batch.targets, scales: &scales };
-        let shape = self.head_shape(batch.learned());
-        Ok(self.backend.cross_entropy(shape, &normed, self.head(), targets, None)?)
+        self.losses_behind(&hidden, &batch.target_rows, &batch.targets)
+    }
+
+    /// Negative log-likelihood of `targets[i]` behind row `rows[i]` of the residual stream, in nats.
+    pub(crate) fn losses_behind(
+        &self,
+        hidden: &B::Buffer,
+        rows: &[u32],
+        targets: &[u32],
+    ) -> Result<Vec<f32>, ModelError> {
+        let normed = self.final_norm(&self.pick(hidden, rows)?)?;
+        let scales = vec![0.0; targets.len()];
+        let targets = Targets { tokens: targets, scales: &scales };
+        Ok(self.backend.cross_entropy(self.head_shape(rows.len()), &normed, self.head(), targets, None)?)
     }
 
     /// The same losses; adds to `gradients` those of the sum of `scales[i] * loss[i]`.
@@ -238,7 +252,7 @@ impl<'b, B: Backend> Model<'b, B> {
         let rows = self.splice(batch, eyes.as_ref().map(|eyes| &eyes.merged), &mut None)?;
         let (hidden, layers) = self.decode_to_learn(rows, batch, gradients.trains_below_head())?;
 
-        let picked = self.target_rows(&hidden, batch)?;
+        let picked = self.pick(&hidden, &batch.target_rows)?;
         drop(hidden);
         let normed = self.final_norm(&picked)?;
         let mut d_normed = backend.scratch(backend.len(&normed))?;
@@ -269,12 +283,12 @@ impl<'b, B: Backend> Model<'b, B> {
         Ok(losses)
     }
 
-    /// Rows of the residual stream that predict a learned token.
-    fn target_rows(&self, hidden: &B::Buffer, batch: &Batch) -> Result<B::Buffer, BackendError> {
+    /// Some rows of the residual stream.
+    pub(crate) fn pick(&self, hidden: &B::Buffer, rows: &[u32]) -> Result<B::Buffer, BackendError> {
         let width = self.config.text.hidden_size;
-        let mut picked = self.backend.scratch(batch.learned() * width)?;
-        let all: Vec<u32> = (0..batch.learned() as u32).collect();
-        self.backend.copy_rows(width, hidden, &batch.target_rows, &mut picked, &all)?;
+        let mut picked = self.backend.scratch(rows.len() * width)?;
+        let all: Vec<u32> = (0..rows.len() as u32).collect();
+        self.backend.copy_rows(width, hidden, rows, &mut picked, &all)?;
         Ok(picked)
     }
 

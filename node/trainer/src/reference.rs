@@ -23,7 +23,6 @@ mod decoder;
 mod layout;
 mod vision;
 
-pub(crate) use attention::attend;
 pub use layout::Batch;
 
 /// A model that cannot be built or run.

@@ -65,7 +65,8 @@ fn it_learns_to_name_colours_alone() {
     assert!(outcome.steps.last().unwrap().loss < 0.7 * outcome.steps[0].loss);
 
     let (prompts, expected): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
-    let found = Generator::new(&config, &outcome.end).unwrap().answer(&prompts, &[END], 4).unwrap();
+    let found =
+        Generator::new(&Cpu::default(), &config, &outcome.end).unwrap().answer(&prompts, &[END], 4).unwrap();
     let right = found.iter().zip(&expected).filter(|(a, b)| a == b).count();
     eprintln!("held-out loss {before:.3} to {after:.3}, {right} of {} answers right", expected.len());
     assert!(right * 3 >= expected.len(), "{right} of {} answers right: {found:?}", expected.len());

@@ -4,13 +4,12 @@
 #[path = "inner/synthetic.rs"]
 mod synthetic;
 
-use synthetic::{packs, questions, tiny_model};
+use synthetic::{packs, tiny_model};
 use talkoot_trainer::{
     batch::{Image, NOT_LEARNED, Pack, PackError},
     config::ModelConfig,
     cpu::Cpu,
     evaluate::mean_loss,
-    generate::{Generator, Prompt},
     model::{Batch, Model, Sample},
     patches::Picture,
     state::State,
@@ -69,36 +68,6 @@ fn a_trained_state_has_the_loss_of_its_samples() {
     let found = mean_loss(&config, &State::initial(&config, 5), &packs).unwrap();
     assert!((found - mean).abs() < 1e-5, "{found} {mean}");
     assert_eq!(losses.len() as u64, packs.iter().map(Pack::learned_tokens).sum::<u64>());
-}
-
-#[test]
-fn the_cache_generates_what_whole_passes_would() {
-    let config = tiny_model();
-    let state = State::initial(&config, 5);
-    let cpu = Cpu::default();
-    let model = Model::new(&cpu, &config, &state).unwrap();
-    let prompts: Vec<Prompt> = questions(6, 2).1.into_iter().map(|(prompt, _)| prompt).collect();
-    let answers = Generator::new(&config, &state).unwrap().answer(&prompts, &[], 5).unwrap();
-    for (prompt, answer) in prompts.iter().zip(answers) {
-        let mut tokens = prompt.tokens.clone();
-        for next in answer {
-            let pictures = prompt.images.iter().map(|image| Picture::new(image, &config.vision)).collect();
-            let sample = Sample { labels: vec![NOT_LEARNED; tokens.len()], tokens: tokens.clone(), pictures };
-            let hidden = model.hidden(&Batch::new(&[sample], &config), None).unwrap();
-            let logits = model.logits(&model.final_norm(&hidden).unwrap()).unwrap();
-            let last = &logits[(tokens.len() - 1) * config.text.vocab_size..];
-            let allowed = |id: usize| id != config.image_token_id as usize;
-            let best = last
-                .iter()
-                .enumerate()
-                .filter(|&(id, _)| allowed(id))
-                .map(|(_, &x)| x)
-                .fold(f32::MIN, f32::max);
-            assert!(last[next as usize] > best - 1e-4, "{next} is not the likeliest");
-            tokens.push(next);
-        }
-        assert_eq!(tokens.len(), prompt.tokens.len() + 5);
-    }
 }
 
 #[test]

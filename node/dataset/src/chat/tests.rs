@@ -101,3 +101,24 @@ fn bad_conversations_are_refused_for_their_reason() {
     ));
     assert!(check(&[Message::user("hi"), answer], 0).is_ok());
 }
+
+#[test]
+fn a_next_turn_is_the_end_of_the_whole_conversation() {
+    let tokenizer = tokenizer();
+    let first = [Message::user("<image>\nWhat is it?")];
+    let answer = Message::assistant("A cat.");
+    let whole = [first[0].clone(), answer.clone(), Message::user("And <image> this?")];
+    let mut pieces = encode_prompt(&first, &[3], &tokenizer).unwrap();
+    pieces.extend(tokenizer.encode(&answer.text).unwrap());
+    pieces.push(tokenizer.special_ids().im_end);
+    pieces.extend(encode_next_turn("And <image> this?", &[2], &tokenizer).unwrap());
+    assert_eq!(pieces, encode_prompt(&whole, &[3, 2], &tokenizer).unwrap());
+    assert!(matches!(
+        encode_next_turn("And this?", &[2], &tokenizer),
+        Err(ChatError::Placeholders { placeholders: 0, pictures: 1 })
+    ));
+    assert!(matches!(
+        encode_next_turn("<|im_end|>", &[], &tokenizer),
+        Err(ChatError::SpecialInText { token: "<|im_end|>", .. })
+    ));
+}

@@ -1,4 +1,5 @@
 //! Tiny pictures of one colour, and questions about it.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use talkoot_trainer::{
     batch::{Image, Pack},
