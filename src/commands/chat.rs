@@ -26,7 +26,7 @@ const USUAL_TOKENS: usize = 256;
 /// Talks with a model, also about pictures.
 ///
 /// With --question one answer is given. Without it, every line of the standard input is a turn; `/help` tells what else
-/// can be typed. How tokens are chosen follows the folder's generation_config.json, or else is greedy; each setting can
+/// can be typed. How tokens are chosen follows the folder's `generation_config.json`, or else is greedy; each setting can
 /// be overridden.
 #[derive(Debug, Args)]
 pub(crate) struct Chat {

@@ -8,10 +8,9 @@ use std::sync::OnceLock;
 
 use synthetic::{questions, tiny_model};
 use talkoot_trainer::{
-    batch::{NOT_LEARNED, Pack},
+    batch::NOT_LEARNED,
     config::ModelConfig,
     cpu::Cpu,
-    evaluate::mean_loss,
     generate::{GenerateError, Generated, Generator, Prompt, SampleError, Sampling, Stop},
     model::{Batch, Model, Sample},
     patches::Picture,
@@ -143,6 +142,7 @@ fn given_answers_have_the_losses_of_training() {
         .collect();
     assert!(answers.iter().flatten().any(Vec::is_empty) && answers.iter().any(Vec::is_empty));
     let found = small.generator.answer_losses(&prompts, &answers).unwrap();
+    let model = Model::new(cpu(), &small.config, &small.state).unwrap();
     for ((prompt, answers), losses) in prompts.iter().zip(&answers).zip(found) {
         assert_eq!(losses.len(), answers.len());
         for (answer, losses) in answers.iter().zip(losses) {
@@ -152,16 +152,12 @@ fn given_answers_have_the_losses_of_training() {
             }
             let mut labels = vec![NOT_LEARNED; prompt.tokens.len()];
             labels.extend(answer.iter().map(|&token| i64::from(token)));
-            let tokens = [prompt.tokens.clone(), answer.clone()].concat();
-            let pack = Pack {
-                sample_lengths: vec![tokens.len() as u32],
-                tokens,
-                labels,
-                images: prompt.images.clone(),
-            };
-            let expected = mean_loss(&small.config, &small.state, &[pack]).unwrap();
-            let mean = losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64;
-            assert!((mean - expected).abs() < 1e-6, "{mean} instead of {expected}");
+            let pictures =
+                prompt.images.iter().map(|image| Picture::new(image, &small.config.vision)).collect();
+            let sample =
+                Sample { tokens: [prompt.tokens.clone(), answer.clone()].concat(), labels, pictures };
+            let expected = model.losses(&Batch::new(&[sample], &small.config)).unwrap();
+            assert_same_bits(&losses, &expected, "an answer");
         }
     }
 }

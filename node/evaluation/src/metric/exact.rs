@@ -3,7 +3,7 @@
 //! Source: Antol et al. 2015, arXiv 1505.00468, section 3, and the evaluation code that came with it:
 //!
 //! 1. Line ends and tabs become blanks, the ends are trimmed.
-//! 2. Each of `;/[]"{}()=+\_-><@`,?!` is removed where it stands beside a blank anywhere in the text, or where the text
+//! 2. Each of ``;/[]"{}()=+\_-><@`,?!`` is removed where it stands beside a blank anywhere in the text, or where the text
 //!    has a comma between digits; otherwise it becomes a blank.
 //! 3. A full stop goes unless a digit follows.
 //! 4. Lower case; the words `none` and `zero` to `ten` become digits; `a`, `an` and `the` go; blanks are one each.

@@ -78,6 +78,7 @@ impl<B: Backend> Generator<'_, B> {
         let mut losses: Vec<Vec<Vec<f32>>> =
             answers.iter().map(|answers| vec![Vec::new(); answers.len()]).collect();
         let most = answers.iter().map(Vec::len).max().unwrap_or(0);
+        // the j-th answers of all prompts go together
         for j in 0..most {
             let asked: Vec<(usize, &[u32])> = answers
                 .iter()
@@ -86,7 +87,9 @@ impl<B: Backend> Generator<'_, B> {
                 .filter(|(_, answer)| !answer.is_empty())
                 .collect();
             for (&(i, _), found) in asked.iter().zip(self.one_answer_each(&mut cache, &ends, &asked)?) {
-                losses[i][j] = found;
+                if let Some(slot) = losses.get_mut(i).and_then(|losses| losses.get_mut(j)) {
+                    *slot = found;
+                }
                 cache.truncate(i, samples[i].tokens.len());
             }
         }
