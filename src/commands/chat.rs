@@ -42,7 +42,7 @@ pub(crate) struct Chat {
     /// What the model is told before the first turn.
     #[arg(long)]
     system: Option<String>,
-    /// Longest answer in tokens; else that of generation_config.json, else 256.
+    /// Longest answer in tokens; else that of `generation_config.json`, else 256.
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
     /// Print each answer as a line of JSON, with counts and rate.

@@ -30,11 +30,16 @@ pub struct Preset {
     shape: Shape,
 }
 
-/// The presets.
-pub const PRESETS: [Preset; 4] = [
+/// The presets: the peer's, and one with a wide vocabulary.
+pub const PRESETS: [Preset; 5] = [
     Preset {
         name: "mid",
         shape: Shape { vision: [6, 384, 6, 1536], text: [6, 512, 8, 4, 64, 1536], vocabulary: 8192 },
+    },
+    // the peer has no such preset: `mid` with the published vocabulary, to see what the head and its loss take
+    Preset {
+        name: "wide",
+        shape: Shape { vision: [6, 384, 6, 1536], text: [6, 512, 8, 4, 64, 1536], vocabulary: 151_936 },
     },
     Preset {
         name: "small",

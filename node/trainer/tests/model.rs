@@ -6,7 +6,7 @@ mod synthetic;
 
 use synthetic::{packs, tiny_model};
 use talkoot_trainer::{
-    batch::{Image, NOT_LEARNED, Pack, PackError},
+    batch::{Image, Pack, PackError},
     config::ModelConfig,
     cpu::Cpu,
     evaluate::mean_loss,

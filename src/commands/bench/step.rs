@@ -15,7 +15,7 @@ use crate::commands::say;
 /// Seconds and memory of one training step: forward, backward, clip, AdamW over all parameters.
 #[derive(Debug, Args)]
 pub(crate) struct Step {
-    /// The model: mid (41 M parameters), small, 1b or 4b.
+    /// The model: mid (41 M parameters), wide (mid with 151,936 token ids), small, 1b or 4b.
     #[arg(long, default_value = "mid")]
     preset: String,
     /// The pack: image448, packed1024, packed8k or text8k.

@@ -11,13 +11,13 @@ use super::{say_written, tell_file};
 /// Builds a model to begin with from a RICE-ViT folder and a Qwen3 folder.
 #[derive(Debug, Args)]
 pub(crate) struct Merge {
-    /// Folder of the vision tower, as transformers saves an MLCDVisionModel.
+    /// Folder of the vision tower, as transformers saves an `MLCDVisionModel`.
     #[arg(long, value_name = "FOLDER")]
     vision: PathBuf,
     /// Folder of the language model, a Qwen3 with its tokenizer.
     #[arg(long, value_name = "FOLDER")]
     language: PathBuf,
-    /// Safetensors file or folder with a trained merger (model.mm_projector.*); without it the merger is fresh.
+    /// Safetensors file or folder with a trained merger (`model.mm_projector.*`); without it the merger is fresh.
     #[arg(long, value_name = "PATH")]
     adapter: Option<PathBuf>,
     /// Everything about a fresh merger follows from it.

@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn no_file_is_no_config_and_nonsense_is_named() {
         assert_eq!(GenerationConfig::read(tempfile::tempdir().unwrap().path()).unwrap(), None);
-        assert!(matches!(read("[1]"), Err(GenerationConfigError::Folder(FolderError::Json { .. }))));
+        assert!(matches!(read("nonsense"), Err(GenerationConfigError::Folder(FolderError::Json { .. }))));
         let error = read(r#"{"do_sample": true, "temperature": -1}"#).unwrap_err();
         assert!(matches!(error, GenerationConfigError::Setting(SampleError::Setting { .. })), "{error}");
         let error = read(&" ".repeat(MAX_BYTES as usize + 1)).unwrap_err();
