@@ -30,7 +30,7 @@ fn bad_records_are_rejected_one_by_one_and_the_rest_is_packed() {
     let said = run_well(&[
         "dataset",
         "pack",
-        "--json",
+        "--records",
         &path("mine.json"),
         "--images",
         &path("mine"),
