@@ -14,8 +14,9 @@ use crate::cpu::{Buffer, Level, pool::Pool};
 
 /// Most steps of the inner index that are packed together: a panel of B (20 KiB) stays in the first cache.
 const KC: usize = 320;
-/// Rows of A that are packed together: about 100 KiB, in the second cache. A multiple of every kernel's rows.
-const MC: usize = 84;
+/// Most rows of A in a block. Rows that are read as they are lie on a page each, as do the rows of C; more of both than
+/// the first translation buffer has entries (64) cost a tenth of the speed.
+const MC: usize = 48;
 /// Columns of B that are packed together: 2 MiB, in the third cache.
 const NC: usize = 2048;
 
@@ -25,6 +26,11 @@ fn blocks(depth: usize) -> impl Iterator<Item = Range<usize>> {
     let count = depth.div_ceil(KC).max(1);
     let each = depth.div_ceil(count).max(1);
     (0..depth).step_by(each).map(move |k| k..(k + each).min(depth))
+}
+
+/// Whole panels of rows, as many as a block may have.
+const fn block_rows<K: Kernel>() -> usize {
+    MC / K::MR * K::MR
 }
 
 /// A rectangle of a result that one thread writes.
@@ -157,8 +163,8 @@ fn run<K: Kernel>(a: Matrix<'_>, b: Matrix<'_>, start: Start, finish: FinishAt<'
                 let columns = aligned(columns, packed_len(width, depth, K::NR));
                 // SAFETY: `Isa` vouches for the instructions of `K`.
                 unsafe { K::pack_right(block, columns) };
-                for i in (0..a.rows).step_by(MC) {
-                    let height = MC.min(a.rows - i);
+                for i in (0..a.rows).step_by(block_rows::<K>()) {
+                    let height = block_rows::<K>().min(a.rows - i);
                     let a = Rows::ready::<K>(a.rows(i..i + height).columns(steps.clone()), rows);
                     let b = Columns { panels: columns, depth };
                     block_product::<K>(a, b, &mut c, (i, height), (j, width), fresh);
@@ -362,8 +368,8 @@ fn run_packed<K: Kernel>(a: Matrix<'_>, b: &Panels, start: Start, mut c: Rectang
             let (packed, steps) = (steps.len(), steps.start..steps.end.min(a.columns));
             let fresh = steps.start == 0 && start == Start::Zero;
             let (panels, more) = rest.split_at(packed_len(b.columns, packed, K::NR));
-            for i in (0..a.rows).step_by(MC) {
-                let height = MC.min(a.rows - i);
+            for i in (0..a.rows).step_by(block_rows::<K>()) {
+                let height = block_rows::<K>().min(a.rows - i);
                 let a = Rows::ready::<K>(a.rows(i..i + height).columns(steps.clone()), rows);
                 let (b, across) = (Columns { panels, depth: packed }, (0, c.columns));
                 block_product::<K>(a, b, &mut c, (i, height), across, fresh);

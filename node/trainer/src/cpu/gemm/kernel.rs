@@ -114,27 +114,38 @@ macro_rules! vector_kernel {
                 // all that is read or written here.
                 unsafe {
                     for (i, row) in chains.iter_mut().enumerate() {
-                        // the tile below comes next: ask for its rows now; asking for what is not there does no harm
-                        _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(($rows + i) * stride).cast());
+                        // the tile below comes next: ask for both ends of its rows now, as a row may lie across two
+                        // lines; asking for what is not there does no harm
+                        let below = c.wrapping_add(($rows + i) * stride);
+                        _mm_prefetch::<_MM_HINT_T0>(below.cast());
+                        _mm_prefetch::<_MM_HINT_T0>(below.wrapping_add($vectors * $lanes - 1).cast());
                         if !fresh {
                             for (v, chain) in row.iter_mut().enumerate() {
                                 *chain = $load(c.add(i * stride + v * $lanes));
                             }
                         }
                     }
-                    let (mut at, mut b) = (a.start, b);
+                    // A pointer for each three rows: they lie at it, and once and twice an index from it, which one
+                    // address can say. One pointer that is moved from row to row makes a step wait for the last one.
+                    let mut at = [a.start; usize::div_ceil($rows, 3)];
+                    for (g, group) in at.iter_mut().enumerate() {
+                        *group = group.wrapping_add(3 * g * a.row);
+                    }
+                    let mut b = b;
                     for _ in 0..depth {
                         let mut columns = [$zero(); $vectors];
                         for (v, column) in columns.iter_mut().enumerate() {
                             *column = $load(b.add(v * $lanes));
                         }
                         for (i, row) in chains.iter_mut().enumerate() {
-                            let left = $splat(*at.add(i * a.row));
+                            let left = $splat(*at[i / 3].add(i % 3 * a.row));
                             for (chain, &column) in row.iter_mut().zip(&columns) {
                                 *chain = $fma(left, column, *chain);
                             }
                         }
-                        at = at.wrapping_add(a.step);
+                        for group in &mut at {
+                            *group = group.wrapping_add(a.step);
+                        }
                         b = b.wrapping_add($vectors * $lanes);
                     }
                     for (i, row) in chains.iter().enumerate() {
