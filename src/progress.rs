@@ -37,6 +37,12 @@ impl Progress for Bar {
         }));
     }
 
+    fn grow(&self, by: u64) {
+        if let Some(bar) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            bar.inc_length(by);
+        }
+    }
+
     fn advance(&self, by: u64) {
         if let Some(bar) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             bar.inc(by);

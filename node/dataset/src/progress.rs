@@ -13,6 +13,8 @@ pub enum Unit {
 pub trait Progress: Sync {
     /// A piece of work begins; the one before has ended.
     fn begin(&self, what: &'static str, total: u64, unit: Unit);
+    /// There is so much more to do than was said at the beginning.
+    fn grow(&self, _by: u64) {}
     /// So much more is done.
     fn advance(&self, by: u64);
     /// Everything has ended.

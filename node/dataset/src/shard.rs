@@ -16,7 +16,7 @@
 //! pictures, [`PackParts::decode`] decodes them.
 
 mod body;
-mod member;
+pub mod member;
 mod outboard;
 mod walk;
 mod write;

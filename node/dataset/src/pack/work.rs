@@ -119,18 +119,19 @@ fn list_records(files: &[PathBuf], pictures: &Path, folder: &Path) -> Result<Pat
     if path.exists() {
         return Ok(path);
     }
-    let ingested = ingest::ingest(files, pictures)?;
-    tracing::debug!(records = ingested.records, rejects = ingested.rejects.len(), "records read");
+    let roots = ingest::picture_roots(pictures)?;
     let rejects_path = folder.join(INGEST_REJECTS);
     let mut rejects = RejectWriter::create(&rejects_path).map_err(write_error(&rejects_path))?;
-    for reject in &ingested.rejects {
-        rejects.write(reject).map_err(write_error(&rejects_path))?;
+    let mut list = ListWriter::create(&path, &roots).map_err(write_error(&path))?;
+    for file in files {
+        for outcome in ingest::read_llava(file, &roots)? {
+            match outcome? {
+                Ok(sample) => list.write(&sample).map_err(write_error(&path))?,
+                Err(reject) => rejects.write(&reject).map_err(write_error(&rejects_path))?,
+            }
+        }
     }
     rejects.finish().map_err(write_error(&rejects_path))?;
-    let mut list = ListWriter::create(&path, &ingested.roots).map_err(write_error(&path))?;
-    for sample in &ingested.samples {
-        list.write(sample).map_err(write_error(&path))?;
-    }
     list.finish().map_err(write_error(&path))?;
     Ok(path)
 }

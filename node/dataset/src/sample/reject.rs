@@ -27,6 +27,10 @@ pub enum RejectKind {
     BadPicture,
     /// The sample has more tokens than a sequence may have.
     TooLong,
+    /// A video cannot be read, or has more or less in it than can be taken.
+    BadVideo,
+    /// The file of records is damaged: this record and whatever stood after it are lost.
+    DamagedFile,
 }
 
 impl RejectKind {
@@ -47,6 +51,8 @@ impl RejectKind {
             Self::TooLong => {
                 "shorten the text, lower the most pixels of a picture, or raise the sequence length"
             }
+            Self::BadVideo => "save the video anew as MP4, MKV or WebM, or take the record out",
+            Self::DamagedFile => "copy, fetch or write the file again; what stood before the damage is taken",
         }
     }
 }

@@ -6,7 +6,7 @@ use tar::{EntryType, Header};
 use super::ShardFault;
 
 /// Bytes of a header, and what everything is padded to.
-pub(super) const BLOCK: u64 = 512;
+pub const BLOCK: u64 = 512;
 
 /// What an encoded picture is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -60,13 +60,14 @@ pub(super) fn picture_name(pack: u64, picture: usize, format: PictureFormat) -> 
     format!("{pack:09}.img{picture}.{}", format.extension())
 }
 
-/// `bytes` and what pads them.
-pub(super) const fn padded(bytes: u64) -> u64 {
+/// `bytes` and what pads them to whole blocks of a tar.
+pub const fn padded(bytes: u64) -> u64 {
     bytes.next_multiple_of(BLOCK)
 }
 
-/// The one header of a member. Names of this format are short ASCII.
-pub(super) fn header(name: &str, bytes: u64) -> [u8; BLOCK as usize] {
+/// The one header of a member: plain ustar, mode 644, owner 0, time 0. Names are short ASCII; what is beyond 100 bytes
+/// of one is cut off.
+pub fn header(name: &str, bytes: u64) -> [u8; BLOCK as usize] {
     let mut header = Header::new_ustar();
     let field = &mut header.as_old_mut().name;
     let length = name.len().min(field.len());

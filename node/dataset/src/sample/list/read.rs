@@ -105,8 +105,36 @@ impl ListReader {
         None
     }
 
+    /// The next sample's line with its end, not parsed; after an error or `None` there is nothing more.
+    pub(super) fn next_line(&mut self) -> Option<Result<&[u8], ListError>> {
+        if self.done {
+            return None;
+        }
+        match self.line() {
+            Ok(Some(_)) => Some(Ok(&self.line)),
+            Ok(None) => None,
+            Err(error) => {
+                self.done = true;
+                Some(Err(error))
+            }
+        }
+    }
+
     /// One line: a sample, or `None` for one that isn't kept and for the end.
     fn step(&mut self, keep: &mut impl FnMut(SampleId) -> bool) -> Result<Option<Placed>, ListError> {
+        let offset = self.offset;
+        let Some(id) = self.line()? else { return Ok(None) };
+        if !keep(id) {
+            return Ok(None);
+        }
+        match parse(&self.line) {
+            Ok(sample) => Ok(Some(Placed { offset, sample })),
+            Err(reason) => Err(ListError::BadLine { path: self.path.clone(), offset, reason }),
+        }
+    }
+
+    /// Reads a line: the id of its sample, or `None` at the end.
+    fn line(&mut self) -> Result<Option<SampleId>, ListError> {
         let offset = self.offset;
         let length = read_line(&mut self.file, &mut self.line)
             .map_err(|source| ListError::Read { path: self.path.clone(), source })?;
@@ -119,13 +147,7 @@ impl ListReader {
         }
         let Some(id) = id_of(&self.line) else { return self.end(offset).map(|()| None) };
         self.samples += 1;
-        if !keep(id) {
-            return Ok(None);
-        }
-        match parse(&self.line) {
-            Ok(sample) => Ok(Some(Placed { offset, sample })),
-            Err(reason) => Err(ListError::BadLine { path: self.path.clone(), offset, reason }),
-        }
+        Ok(Some(id))
     }
 
     fn end(&mut self, offset: u64) -> Result<(), ListError> {

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{End, Head, LIST, MAX_LINE_BYTES, VERSION};
+use super::{End, Head, LIST, ListReader, MAX_LINE_BYTES, VERSION};
 use crate::sample::{Roots, Sample};
 
 /// Writes samples, one line each.
@@ -46,6 +46,19 @@ impl ListWriter {
         sample.check()?;
         self.file.json_line(sample)?;
         self.samples += 1;
+        Ok(())
+    }
+
+    /// Adds all samples of a list, whose roots are among this list's, as they are written there.
+    ///
+    /// # Errors
+    ///
+    /// When the list is bad or cut off, or the file cannot be written.
+    pub fn append(&mut self, mut list: ListReader) -> io::Result<()> {
+        while let Some(line) = list.next_line() {
+            self.file.file.write_all(line.map_err(io::Error::other)?)?;
+            self.samples += 1;
+        }
         Ok(())
     }
 
