@@ -27,6 +27,7 @@ impl Progress for Bar {
         let amount = match unit {
             Unit::Bytes => "{bytes} of {total_bytes}, {bytes_per_sec}",
             Unit::Packs => "{human_pos} of {human_len} packs, {per_sec}",
+            Unit::Files => "{human_pos} of {human_len} files, {per_sec}",
         };
         let template = format!("{{msg:<10}} {{wide_bar}} {amount}, {{eta}} left");
         let bar = ProgressBar::new(total).with_message(what);

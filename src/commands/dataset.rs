@@ -1,6 +1,7 @@
 //! `talkoot dataset`
 
 mod diff;
+mod ingest;
 mod inspect;
 mod pack;
 mod synth;
@@ -19,6 +20,8 @@ pub(crate) enum Dataset {
     Synth(synth::Synth),
     /// Builds a byte-level tokenizer from the texts of records.
     Tokenizer(tokenizer::BuildTokenizer),
+    /// Makes a list of samples of what you have: records, archives, tables, videos, addresses.
+    Ingest(ingest::Ingest),
     /// Packs pictures and conversations into content-addressed shards.
     Pack(pack::Pack),
     /// Tells and shows what is in a data set.
@@ -34,6 +37,7 @@ impl Dataset {
         match self {
             Self::Synth(synth) => synth.run()?,
             Self::Tokenizer(tokenizer) => tokenizer.run()?,
+            Self::Ingest(ingest) => ingest.run()?,
             Self::Pack(pack) => pack.run()?,
             Self::Inspect(inspect) => inspect.run()?,
             Self::Verify(verify) => verify.run()?,

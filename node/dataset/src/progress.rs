@@ -7,6 +7,8 @@ pub enum Unit {
     Bytes,
     /// Packs.
     Packs,
+    /// Files.
+    Files,
 }
 
 /// Somebody who watches. Calls come from any thread, many of them.
