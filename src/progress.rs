@@ -26,6 +26,7 @@ impl Progress for Bar {
     fn begin(&self, what: &'static str, total: u64, unit: Unit) {
         let amount = match unit {
             Unit::Bytes => "{bytes} of {total_bytes}, {bytes_per_sec}",
+            Unit::Entries => "{human_pos} of {human_len} entries, {per_sec}",
             Unit::Packs => "{human_pos} of {human_len} packs, {per_sec}",
             Unit::Files => "{human_pos} of {human_len} files, {per_sec}",
         };

@@ -5,6 +5,8 @@
 pub enum Unit {
     /// Bytes.
     Bytes,
+    /// Entries of a table.
+    Entries,
     /// Packs.
     Packs,
     /// Files.

@@ -25,6 +25,12 @@ pub enum RejectKind {
     MissingPicture,
     /// A picture cannot be decoded or resized.
     BadPicture,
+    /// A filter's rule leaves it out.
+    Filtered,
+    /// It says nearly the same as another sample, which is kept.
+    Duplicate,
+    /// Somebody looked at it and said to drop it.
+    Reviewed,
     /// The sample has more tokens than a sequence may have.
     TooLong,
     /// A video cannot be read, or has more or less in it than can be taken.
@@ -48,6 +54,9 @@ impl RejectKind {
             }
             Self::MissingPicture => "put the file into the picture folder or correct its name",
             Self::BadPicture => "save the picture anew as PNG, JPEG or WebP, within the limits of size",
+            Self::Filtered => "mend the record, or change the rule in the filter's configuration",
+            Self::Duplicate => "nothing, the better one is kept; or change what counts as a duplicate",
+            Self::Reviewed => "nothing, unless the verdict was a mistake: take it out of the verdicts",
             Self::TooLong => {
                 "shorten the text, lower the most pixels of a picture, or raise the sequence length"
             }
