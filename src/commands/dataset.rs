@@ -2,8 +2,10 @@
 
 mod diff;
 mod ingest;
+mod filter;
 mod inspect;
 mod pack;
+mod review;
 mod synth;
 mod tokenizer;
 mod verify;
@@ -22,6 +24,11 @@ pub(crate) enum Dataset {
     Tokenizer(tokenizer::BuildTokenizer),
     /// Makes a list of samples of what you have: records, archives, tables, videos, addresses.
     Ingest(ingest::Ingest),
+    /// Leaves out samples that teach nothing or the same again, by rules.
+    Filter(filter::Filter),
+    /// Lets people look at samples and say what to keep.
+    #[command(subcommand)]
+    Review(review::Review),
     /// Packs pictures and conversations into content-addressed shards.
     Pack(pack::Pack),
     /// Tells and shows what is in a data set.
@@ -38,6 +45,8 @@ impl Dataset {
             Self::Synth(synth) => synth.run()?,
             Self::Tokenizer(tokenizer) => tokenizer.run()?,
             Self::Ingest(ingest) => ingest.run()?,
+            Self::Filter(filter) => filter.run()?,
+            Self::Review(review) => review.run()?,
             Self::Pack(pack) => pack.run()?,
             Self::Inspect(inspect) => inspect.run()?,
             Self::Verify(verify) => verify.run()?,

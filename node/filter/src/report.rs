@@ -36,12 +36,15 @@ pub struct FilterReport {
     pub skipped_pairs: u64,
     /// What samples are like, before and after.
     pub histograms: Vec<Histogram>,
-    /// The list of what is kept.
-    pub list: PathBuf,
-    /// The lines for what is dropped.
-    pub rejects: PathBuf,
-    /// The page with table and histograms.
-    pub page: PathBuf,
+    /// Name of the list of what is kept.
+    pub list: String,
+    /// Name of the file with the lines for what is dropped.
+    pub rejects: String,
+    /// Name of the page with table and histograms.
+    pub page: String,
+    /// Where these files are.
+    #[serde(skip)]
+    pub folder: PathBuf,
 }
 
 /// What a rule did.
@@ -106,7 +109,7 @@ impl Tally {
         let (clusters, largest_cluster) = duplicates.clusters();
         let mut rules = self.rules;
         rules.iter_mut().for_each(|effect| effect.share = effect.dropped as f64 / self.samples.max(1) as f64);
-        let file = |end: &str| options.out.join(format!("{}.{end}", options.name));
+        let file = |end: &str| format!("{}.{end}", options.name);
         FilterReport {
             samples: self.samples,
             kept,
@@ -119,6 +122,7 @@ impl Tally {
             list: file("samples.jsonl"),
             rejects: file("rejects.jsonl"),
             page: file("report.html"),
+            folder: options.out.clone(),
         }
     }
 }
@@ -134,6 +138,11 @@ impl FilterReport {
     pub(crate) fn check(&self) -> Result<(), FilterError> {
         let &Self { samples, kept, dropped, .. } = self;
         if samples == kept + dropped { Ok(()) } else { Err(FilterError::Miscounted { samples, kept, dropped }) }
+    }
+
+    /// Where the file `name` of the report is.
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     /// The effect of the rules as a table for a terminal; rules that dropped nothing are left out.
@@ -160,7 +169,7 @@ impl FilterReport {
     /// # Errors
     ///
     /// [`FilterError::Draw`] when the histograms cannot be drawn.
-    pub fn page(&self) -> Result<String, FilterError> {
+    pub fn html(&self) -> Result<String, FilterError> {
         page::page(self)
     }
 }

@@ -29,7 +29,8 @@ pub(super) fn finish(job: &Job<'_>) -> Result<FilterReport, FilterError> {
     let duplicates = find_duplicates(job, &prints)?;
     let report = write(job, &parts, &prints, &duplicates)?;
     report.check()?;
-    put_file(&report.page, |file| file.write_all(report.page()?.as_bytes()))?;
+    let page = report.html()?;
+    put_file(&report.path_of(&report.page), |file| file.write_all(page.as_bytes()))?;
     put_json(&job.options.file("report.json"), &report)?;
     job.progress.end();
     fs::remove_dir_all(&job.folder).map_err(write_error(&job.folder))?;
