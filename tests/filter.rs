@@ -15,9 +15,19 @@ struct Place(tempfile::TempDir);
 /// What is planted: the record's id, its picture, its answer, and the rule that it breaks.
 const PLANTED: [(&str, &str, &str, &str); 8] = [
     ("refuses", "t00001.png", "I'm sorry, but I can't see any picture.", "refusal.openings"),
-    ("repeats", "t00002.png", "it is a very very very very very very very very red one", "answer.repeated_words"),
+    (
+        "repeats",
+        "t00002.png",
+        "it is a very very very very very very very very red one",
+        "answer.repeated_words",
+    ),
     ("short", "t00003.png", "x", "answer.min_characters"),
-    ("german", "t00004.png", "Auf dem Bild ist ein großer roter Kreis zu sehen, der neben einem Quadrat steht.", "language.allowed"),
+    (
+        "german",
+        "t00004.png",
+        "Auf dem Bild ist ein großer roter Kreis zu sehen, der neben einem Quadrat steht.",
+        "language.allowed",
+    ),
     ("mark", "t00005.png", "see <img> for the picture", "mark.foreign"),
     ("blank", "blank.png", "a white wall", "picture.min_deviation"),
     ("small", "small.png", "a small thing", "picture.min_side"),
@@ -34,7 +44,8 @@ impl Place {
         let images = place.0.path().join("drawn/images");
         let save = |name: &str, width: u32, height: u32, shade: fn(usize) -> u8| {
             let rgb: Vec<u8> = (0..(width * height * 3) as usize).map(shade).collect();
-            image::save_buffer(images.join(name), &rgb, width, height, image::ExtendedColorType::Rgb8).expect("a picture");
+            image::save_buffer(images.join(name), &rgb, width, height, image::ExtendedColorType::Rgb8)
+                .expect("a picture");
         };
         save("blank.png", 64, 64, |_| 250);
         save("small.png", 64, 12, |at| (at % 256) as u8);
@@ -46,7 +57,8 @@ impl Place {
         .expect("JSON");
         let again = records[7].clone();
         for (id, picture, answer, _) in PLANTED {
-            records.push(serde_json::json!({"id": id, "image": format!("images/{picture}"), "conversations": [
+            records
+                .push(serde_json::json!({"id": id, "image": format!("images/{picture}"), "conversations": [
                 {"from": "human", "value": "<image>\nWhat is there?"}, {"from": "gpt", "value": answer}]}));
         }
         records.push(again);
@@ -100,7 +112,8 @@ fn lines(path: &str) -> Vec<Value> {
 #[test]
 fn what_is_planted_is_named_with_its_rule_and_the_rest_is_reviewed_and_packed() {
     let place = Place::drawn();
-    let report: Value = serde_json::from_str(&place.run_filter("out", &["--json"])).expect("one line of JSON");
+    let report: Value =
+        serde_json::from_str(&place.run_filter("out", &["--json"])).expect("one line of JSON");
     let rejects = lines(&place.path("out/filtered.rejects.jsonl"));
     for (id, _, _, rule) in PLANTED {
         let reject = rejects.iter().find(|reject| reject["id"] == id || reject["origin"]["id"] == id);
@@ -199,7 +212,8 @@ fn rules_are_printed_and_wrong_ones_are_named() {
         let error = run_badly(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(error.contains(named) && error.contains("filter.toml"), "{error}");
     }
-    let error = run_badly(&["dataset", "filter", "--samples", &place.path("all.json"), "--out", &place.path("x")]);
+    let error =
+        run_badly(&["dataset", "filter", "--samples", &place.path("all.json"), "--out", &place.path("x")]);
     assert!(error.contains("not a list of samples"), "{error}");
     let (list, page) = (place.path("all.jsonl"), place.path("page.html"));
     let error = run_badly(&["dataset", "review", "export", &list, "--sample", "0", "--out", &page]);

@@ -3,6 +3,7 @@
 mod bits;
 mod corpus;
 mod cpu;
+mod filter;
 mod lengths;
 mod pack;
 mod peer;
@@ -28,6 +29,8 @@ pub(crate) enum Bench {
     Step(step::Step),
     /// Packing, measuring and writing shards.
     Pack(pack::Pack),
+    /// Filtering: looking at samples, comparing their prints.
+    Filter(filter::Filter),
     /// Reading shards: decode, resize, cut into patches.
     Read(read::Read),
 }
@@ -38,6 +41,7 @@ impl Bench {
             Self::Bits(bits) => bits.run(),
             Self::Step(step) => step.run(),
             Self::Pack(pack) => pack.run(),
+            Self::Filter(filter) => filter.run(),
             Self::Read(read) => read.run(),
         }
     }

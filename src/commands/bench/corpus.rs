@@ -62,7 +62,7 @@ pub(super) fn make(folder: &Path, count: usize, given: Option<&Path>) -> Result<
 }
 
 /// Scrambles a number (murmur3's finaliser).
-fn scramble(mut z: u64) -> u64 {
+pub(super) fn scramble(mut z: u64) -> u64 {
     z = (z ^ (z >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     z = (z ^ (z >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     z ^ (z >> 33)
@@ -100,7 +100,7 @@ fn photograph(number: u64) -> Result<Vec<u8>> {
 }
 
 /// About 700 characters, as the original's captions have.
-fn caption(number: u64) -> String {
+pub(super) fn caption(number: u64) -> String {
     const WORDS: [&str; 24] = [
         "The", "picture", "shows", "a", "wide", "field", "under", "bright", "clouds", "with", "soft",
         "edges", "and", "coloured", "bands", "that", "cross", "each", "other", "near", "the", "middle", "of",
