@@ -12,6 +12,8 @@ use talkoot_dataset::{ListWriter, Sample, ingest::ingest};
 /// A folder with drawn pictures, records of them and of some bad ones, and the list of all.
 struct Place(tempfile::TempDir);
 
+const LONG: &str = "a circle, and a square, and then a triangle, and beside it one more circle, then a star, and a ring below it";
+
 /// What is planted: the record's id, its picture, its answer, and the rule that it breaks.
 const PLANTED: [(&str, &str, &str, &str); 8] = [
     ("refuses", "t00001.png", "I'm sorry, but I can't see any picture.", "refusal.openings"),
@@ -21,7 +23,7 @@ const PLANTED: [(&str, &str, &str, &str); 8] = [
         "it is a very very very very very very very very red one",
         "answer.repeated_words",
     ),
-    ("short", "t00003.png", "x", "answer.min_characters"),
+    ("long", "t00003.png", LONG, "answer.max_characters"),
     (
         "german",
         "t00004.png",
@@ -34,7 +36,7 @@ const PLANTED: [(&str, &str, &str, &str); 8] = [
     ("half", "half.png", "a half picture", "picture.readable"),
 ];
 
-const RULES: &str = "[answer]\nmin_characters = 2\n[language]\nallowed = [\"eng\"]\n";
+const RULES: &str = "[answer]\nmax_characters = 100\n[language]\nallowed = [\"eng\"]\n";
 
 impl Place {
     fn drawn() -> Self {

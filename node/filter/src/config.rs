@@ -166,8 +166,7 @@ impl Default for RefusalRules {
 
 impl Default for MarkRules {
     fn default() -> Self {
-        let foreign =
-            ["<img>", "<image_1>", "<image1>", "<|image_1|>", "[IMG]", "<video>", "<audio>"];
+        let foreign = ["<img>", "<image_1>", "<image1>", "<|image_1|>", "[IMG]", "<video>", "<audio>"];
         Self { foreign: foreign.map(str::to_owned).to_vec() }
     }
 }
@@ -219,7 +218,9 @@ pub enum ConfigError {
         limit: usize,
     },
     /// It is not the TOML that is expected.
-    #[error("the configuration is wrong: {reason}; `talkoot dataset filter --print-config` shows a right one")]
+    #[error(
+        "the configuration is wrong: {reason}; `talkoot dataset filter --print-config` shows a right one"
+    )]
     Toml {
         /// The parser's words, with line and column.
         reason: String,
@@ -275,7 +276,13 @@ impl Config {
         within("picture.min_side", picture.min_side, 1, 16_384, "from 1 to 16384")?;
         within("picture.max_aspect", picture.max_aspect, 1.0, 200.0, "from 1 to 200")?;
         within("picture.min_deviation", picture.min_deviation, 0.0, 127.5, "from 0 to 127.5")?;
-        within("answer.min_characters", answer.min_characters, 0, answer.max_characters, "at most max_characters")?;
+        within(
+            "answer.min_characters",
+            answer.min_characters,
+            0,
+            answer.max_characters,
+            "at most max_characters",
+        )?;
         within("answer.repeated_words", answer.repeated_words, 0, 1_000_000, "0, or from 2 to 1000000")?;
         if answer.repeated_words == 1 {
             return bounds("answer.repeated_words", 1, "0, or from 2 to 1000000");
@@ -306,8 +313,13 @@ impl Config {
                 return bounds(key, format!("{shown:?}"), "of entries with 1 to 256 characters");
             }
         }
-        if let Some(code) = self.language.allowed.iter().find(|code| Lang::from_code(code.as_str()).is_none()) {
-            return bounds("language.allowed", format!("{code:?}"), "of ISO 639-3 codes that are known, as \"eng\"");
+        if let Some(code) = self.language.allowed.iter().find(|code| Lang::from_code(code.as_str()).is_none())
+        {
+            return bounds(
+                "language.allowed",
+                format!("{code:?}"),
+                "of ISO 639-3 codes that are known, as \"eng\"",
+            );
         }
         Ok(())
     }
@@ -359,7 +371,10 @@ mod tests {
             ("[picture]\nmax_aspect = 201", "picture.max_aspect"),
             ("[picture]\nmax_aspect = nan", "picture.max_aspect is NaN"),
             ("[picture]\nmin_deviation = -1", "picture.min_deviation"),
-            ("[answer]\nmin_characters = 20000", "answer.min_characters is 20000, it must be at most max_characters"),
+            (
+                "[answer]\nmin_characters = 20000",
+                "answer.min_characters is 20000, it must be at most max_characters",
+            ),
             ("[answer]\nrepeated_words = 1", "answer.repeated_words is 1"),
             ("[refusal]\nopenings = [\" \"]", "refusal.openings"),
             ("[language]\nallowed = [\"english\"]", "language.allowed is \"english\""),

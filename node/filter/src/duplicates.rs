@@ -203,7 +203,9 @@ impl Relation {
         let mut members: Vec<u32> =
             (0..prints.len() as u32).filter(|&at| concerns(&prints[at as usize])).collect();
         let essence = |at: &u32| self.essence(&prints[*at as usize]);
-        rayon::slice::ParallelSliceMut::par_sort_unstable_by_key(members.as_mut_slice(), |at| (essence(at), *at));
+        rayon::slice::ParallelSliceMut::par_sort_unstable_by_key(members.as_mut_slice(), |at| {
+            (essence(at), *at)
+        });
         members.dedup_by(|at, before| {
             let alike = essence(at) == essence(before);
             if alike {

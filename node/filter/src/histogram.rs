@@ -54,7 +54,11 @@ impl Measure {
         match self {
             Self::Characters => growing(1.0, (7, 5), 50_000.0),
             Self::Side => growing(14.0, (5, 4), 8_000.0),
-            Self::Aspect => [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0, 20.0, 50.0, 100.0, 200.0].to_vec(),
+            Self::Aspect => [
+                1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0, 20.0, 50.0, 100.0,
+                200.0,
+            ]
+            .to_vec(),
             Self::Quality | Self::Difficulty => (0..20).map(|bin| f64::from(bin) / 20.0).collect(),
         }
     }

@@ -45,9 +45,7 @@ impl Print {
 
     /// The print as bytes, little endian.
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
-        let rest = u64::from(self.question)
-            | u64::from(self.pictures) << 32
-            | u64::from(self.rank) << 48;
+        let rest = u64::from(self.question) | u64::from(self.pictures) << 32 | u64::from(self.rank) << 48;
         let [a, b, c, d] = self.sketch.0;
         let mut bytes = [0; Self::BYTES];
         let words = [self.id, self.brightness, self.colour, a, b, c, d, rest];

@@ -73,7 +73,8 @@ pub(crate) struct Tally {
 
 impl Default for Tally {
     fn default() -> Self {
-        let effect = |&rule: &Rule| RuleEffect { rule, dropped: 0, share: 0.0, only: 0, examples: Vec::new() };
+        let effect =
+            |&rule: &Rule| RuleEffect { rule, dropped: 0, share: 0.0, only: 0, examples: Vec::new() };
         Self {
             samples: 0,
             dropped: 0,
@@ -137,7 +138,11 @@ impl FilterReport {
     /// Checks that no sample was lost or doubled.
     pub(crate) fn check(&self) -> Result<(), FilterError> {
         let &Self { samples, kept, dropped, .. } = self;
-        if samples == kept + dropped { Ok(()) } else { Err(FilterError::Miscounted { samples, kept, dropped }) }
+        if samples == kept + dropped {
+            Ok(())
+        } else {
+            Err(FilterError::Miscounted { samples, kept, dropped })
+        }
     }
 
     /// Where the file `name` of the report is.
@@ -148,7 +153,10 @@ impl FilterReport {
     /// The effect of the rules as a table for a terminal; rules that dropped nothing are left out.
     pub fn table(&self) -> String {
         use std::fmt::Write as _;
-        let mut out = format!("{:<24} {:>10} {:>8} {:>10}  {}\n", "rule", "dropped", "share", "only this", "for example");
+        let mut out = format!(
+            "{:<24} {:>10} {:>8} {:>10}  {}\n",
+            "rule", "dropped", "share", "only this", "for example"
+        );
         for effect in self.rules.iter().filter(|effect| effect.dropped > 0) {
             // Writing to a String cannot fail.
             let _ = writeln!(

@@ -94,9 +94,8 @@ pub struct Dropped {
 impl Dropped {
     /// The line for a sample that breaks `broken`, which must not be empty, for reasons of `kind`.
     pub(crate) fn new(sample: &Sample, kind: RejectKind, broken: Vec<Broken>) -> Self {
-        let reason = |broken: &Broken| {
-            format!("{}: {}; {}", broken.rule.name(), broken.measured, broken.limit)
-        };
+        let reason =
+            |broken: &Broken| format!("{}: {}; {}", broken.rule.name(), broken.measured, broken.limit);
         let reject = Reject {
             origin: sample.origin.clone(),
             kind,

@@ -11,11 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use talkoot_dataset::{
-    Progress,
-    pack::Part,
-    sample::ListError,
-};
+use talkoot_dataset::{Progress, pack::Part, sample::ListError};
 
 use crate::{
     config::{Config, ConfigError},

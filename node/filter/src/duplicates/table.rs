@@ -43,16 +43,12 @@ impl Table {
 }
 
 impl Found {
-    fn compare(
-        &mut self,
-        mut members: Vec<u32>,
-        prints: &[Print],
-        holds: &impl Fn(&Print, &Print) -> bool,
-    ) {
+    fn compare(&mut self, mut members: Vec<u32>, prints: &[Print], holds: &impl Fn(&Print, &Print) -> bool) {
         let print = |at: u32| &prints[at as usize];
         if members.len() > NEIGHBOURS {
             // Near ones side by side, and no matter in which order they came.
-            let place = |&at: &u32| (print(at).brightness, print(at).colour, print(at).sketch.0, print(at).id, at);
+            let place =
+                |&at: &u32| (print(at).brightness, print(at).colour, print(at).sketch.0, print(at).id, at);
             members.sort_unstable_by_key(place);
             let beyond = (members.len() - NEIGHBOURS) as u64;
             self.skipped += beyond * (beyond - 1) / 2;

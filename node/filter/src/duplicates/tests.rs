@@ -52,21 +52,28 @@ fn so_many_bits_may_differ_and_no_more() {
 #[test]
 fn the_same_picture_with_another_question_is_a_duplicate_only_when_configured() {
     let mut prints = [print(1, 5, 7, 1), print(2, 5, 8, 1)];
-    let with = |prints: &[Print], pictures| kept(prints, &DuplicateRules { pictures, ..DuplicateRules::default() });
+    let with =
+        |prints: &[Print], pictures| kept(prints, &DuplicateRules { pictures, ..DuplicateRules::default() });
     assert_eq!(with(&prints, PictureRelation::SameQuestion), [0, 1]);
     assert_eq!(with(&prints, PictureRelation::Always), [0, 0]);
     assert_eq!(with(&prints, PictureRelation::SimilarText), [0, 0], "their texts are the same");
     prints[1].sketch = text(0, "quite another text").sketch;
     assert_eq!(with(&prints, PictureRelation::SimilarText), [0, 1]);
     assert_eq!(with(&[print(1, 5, 7, 1), print(2, 5, 7, 1)], PictureRelation::Never), [0, 1]);
-    assert_eq!(with(&[print(1, 5, 7, 1), print(2, 5, 7, 2)], PictureRelation::Always), [0, 1], "one picture and two");
+    assert_eq!(
+        with(&[print(1, 5, 7, 1), print(2, 5, 7, 2)], PictureRelation::Always),
+        [0, 1],
+        "one picture and two"
+    );
 }
 
 #[test]
 fn similar_texts_are_duplicates_where_no_picture_is_in_the_way() {
-    let long = "Describe how bread is baked at home, from the flour to the oven, in a few plain sentences. ".repeat(3);
+    let long = "Describe how bread is baked at home, from the flour to the oven, in a few plain sentences. "
+        .repeat(3);
     let near = long.replacen("flour", "dough", 1);
-    let mut prints = [text(1, &long), text(2, &near), text(3, "Name the capital of France, please, in one word.")];
+    let mut prints =
+        [text(1, &long), text(2, &near), text(3, "Name the capital of France, please, in one word.")];
     let rules = DuplicateRules::default();
     assert_eq!(kept(&prints, &rules), [0, 0, 2]);
     assert_eq!(kept(&prints, &DuplicateRules { texts: TextRelation::Never, ..rules.clone() }), [0, 1, 2]);

@@ -148,7 +148,9 @@ mod tests {
         let mut said = Vec::new();
         Look::of(&picture(30, 5, |_, _| [7; 3])).judge("a/b.png", &PictureRules::default(), &mut said);
         let said = format!("{said:?}");
-        for part in ["a/b.png has 30 x 5 pixels", "each side at least 28", "deviate by 0.00 of 255", "at least 2"] {
+        for part in
+            ["a/b.png has 30 x 5 pixels", "each side at least 28", "deviate by 0.00 of 255", "at least 2"]
+        {
             assert!(said.contains(part), "{said}");
         }
     }

@@ -1,10 +1,6 @@
 use std::path::Path;
 
-use talkoot_dataset::{
-    PictureRef,
-    chat::Message,
-    sample::Origin,
-};
+use talkoot_dataset::{PictureRef, chat::Message, sample::Origin};
 
 use super::*;
 
@@ -51,7 +47,8 @@ fn eight_equal_words_in_a_row_are_too_many_and_seven_are_not() {
 
 #[test]
 fn refusals_are_known_by_how_they_begin() {
-    for refusal in ["I'm sorry, but no.", "  “I’m sorry”", "I CANNOT see it", "I can't.", "I am sorry"] {
+    for refusal in ["I'm sorry, but no.", "  “I’m sorry”", "I CANNOT see it", "I can't.", "I am sorry"]
+    {
         assert_eq!(rules("", &said(refusal)), [Rule::Refusal], "{refusal}");
     }
     for answer in ["I cannoth", "It says: I'm sorry", "Sorry, a dog", "im sorry"] {
@@ -141,7 +138,10 @@ fn an_unreadable_picture_is_named_beside_what_else_is_wrong() {
     let dropped = examined.dropped(&sample).unwrap();
     assert_eq!(dropped.reject.kind, RejectKind::BadPicture);
     assert_eq!(dropped.broken.iter().map(|b| b.rule).collect::<Vec<_>>(), [Rule::Readable, Rule::Refusal]);
-    assert!(dropped.reject.reason.starts_with("picture.readable: cannot decode picture half.png"), "{dropped:?}");
+    assert!(
+        dropped.reject.reason.starts_with("picture.readable: cannot decode picture half.png"),
+        "{dropped:?}"
+    );
     assert_eq!(dropped.reject.remedy, Rule::Readable.remedy());
     // The line is a reject to whoever knows no more of it.
     let line = serde_json::to_string(&dropped).unwrap();

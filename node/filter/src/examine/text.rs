@@ -102,7 +102,11 @@ pub(super) fn judge_refusal(answer: &str, openings: &[String], anywhere: bool, b
             true => ("says", "no answer may say this"),
             false => ("begins with", "no answer may begin like this"),
         };
-        broken.push(Broken::new(Rule::Refusal, format!("answer {} {how} {opening:?}", shown(&answer)), limit));
+        broken.push(Broken::new(
+            Rule::Refusal,
+            format!("answer {} {how} {opening:?}", shown(&answer)),
+            limit,
+        ));
     }
 }
 

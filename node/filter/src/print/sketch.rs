@@ -175,18 +175,20 @@ mod tests {
 
     #[test]
     fn runs_are_as_many_as_the_text_has() {
-        assert_eq!(runs("abcabcabc", 3).len(), 5, "abc, bca, cab, 'bc ', …");
+        assert_eq!(runs("abcabcabc", 3).len(), 4, "abc, bca, cab, 'bc '");
         assert_eq!(runs("", 3).len(), 0);
         assert_eq!(runs("ab", 5).len(), 1);
         // A rolled hash is that of the run by itself.
-        assert!(runs("xyz hello", 5).is_superset(&runs("z hello", 5).into_iter().take(0).collect()));
-        let alone: BTreeSet<u64> = ["hello", "ello "].iter().map(|run| {
-            let mut hash = 0u64;
-            for c in run.chars() {
-                hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(c) + 1);
-            }
-            scramble(hash)
-        }).collect();
+        let alone: BTreeSet<u64> = ["hello", "ello "]
+            .iter()
+            .map(|run| {
+                let mut hash = 0u64;
+                for c in run.chars() {
+                    hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(c) + 1);
+                }
+                scramble(hash)
+            })
+            .collect();
         assert!(runs("xyz hello", 5).is_superset(&alone));
     }
 

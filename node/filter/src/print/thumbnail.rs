@@ -17,7 +17,8 @@ const BITS: usize = 8;
 /// `round(2^14 cos(k pi / 64))`, k from 0 to 32: written down, so that no library's cosine decides about a bit.
 const COSINES: [i64; 33] = [
     16384, 16364, 16305, 16207, 16069, 15893, 15679, 15426, 15137, 14811, 14449, 14053, 13623, 13160, 12665,
-    12140, 11585, 11003, 10394, 9760, 9102, 8423, 7723, 7005, 6270, 5520, 4756, 3981, 3196, 2404, 1606, 804, 0,
+    12140, 11585, 11003, 10394, 9760, 9102, 8423, 7723, 7005, 6270, 5520, 4756, 3981, 3196, 2404, 1606, 804,
+    0,
 ];
 
 /// Mean colours of 32 x 32 cells, in 1/16 of a step.
@@ -64,9 +65,8 @@ impl Thumbnail {
                 *sums = std::array::from_fn(|channel| sums[channel] + u64::from(cell[channel]));
             }
         }
-        (count > 0).then(|| {
-            Self(Box::new(std::array::from_fn(|cell| sums[cell].map(|sum| (sum / count) as u16))))
-        })
+        (count > 0)
+            .then(|| Self(Box::new(std::array::from_fn(|cell| sums[cell].map(|sum| (sum / count) as u16)))))
     }
 
     /// 64 bits of how bright it is where.
@@ -117,11 +117,7 @@ impl Thumbnail {
 fn level(difference: i64) -> u64 {
     /// 24 steps: a strong colour over a tenth of a square shows.
     const CLEARLY: i64 = 24 * 16;
-    match difference {
-        ..-CLEARLY => 0b01,
-        -CLEARLY..=CLEARLY => 0b00,
-        _ => 0b10,
-    }
+    u64::from(difference < -CLEARLY) | u64::from(difference > CLEARLY) << 1
 }
 
 /// `2^14 cos((2 at + 1) frequency pi / 64)`.
@@ -145,7 +141,8 @@ mod tests {
         for y in 0..height {
             for x in 0..width {
                 let (u, v) = (f64::from(x) / f64::from(width), f64::from(y) / f64::from(height));
-                let light = (0..4).map(|k| (u * 9.0 * wave(k) + v * 9.0 * wave(k + 1) + 6.0 * wave(k + 2)).sin());
+                let light =
+                    (0..4).map(|k| (u * 9.0 * wave(k) + v * 9.0 * wave(k + 1) + 6.0 * wave(k + 2)).sin());
                 let light = (128.0 + 25.0 * light.sum::<f64>()) as u8;
                 let inside = (u - 0.6).powi(2) + (v - 0.4).powi(2) < 0.04;
                 rgb.extend(if inside { disc } else { [light; 3] });
@@ -172,7 +169,11 @@ mod tests {
         for at in 0..SIDE {
             for frequency in 0..=BITS {
                 let angle = ((2 * at + 1) * frequency) as f64 * std::f64::consts::PI / 64.0;
-                assert_eq!(cosine(at, frequency), (16_384.0 * angle.cos()).round() as i64, "{at} {frequency}");
+                assert_eq!(
+                    cosine(at, frequency),
+                    (16_384.0 * angle.cos()).round() as i64,
+                    "{at} {frequency}"
+                );
             }
         }
     }
@@ -181,7 +182,11 @@ mod tests {
     fn a_picture_saved_again_or_resized_is_near_and_another_is_far() {
         for number in 0..12 {
             let picture = scene(number, 320, 240, [230, 40, 30]);
-            for again in [as_jpeg(&picture, 60), resize_bicubic(&picture, 200, 150), resize_bicubic(&picture, 700, 500)] {
+            for again in [
+                as_jpeg(&picture, 60),
+                resize_bicubic(&picture, 200, 150),
+                resize_bicubic(&picture, 700, 500),
+            ] {
                 let (brightness, colour) = distance(&picture, &again);
                 assert!(brightness <= 4 && colour <= 2, "{number}: {brightness} {colour}");
             }
@@ -202,7 +207,8 @@ mod tests {
     #[test]
     fn pictures_smaller_than_the_thumbnail_have_one_too() {
         for (width, height) in [(1, 1), (1, 300), (31, 33), (5, 2)] {
-            let thumbnail = Thumbnail::of(&Rgb { width, height, rgb: vec![9; (width * height * 3) as usize] });
+            let thumbnail =
+                Thumbnail::of(&Rgb { width, height, rgb: vec![9; (width * height * 3) as usize] });
             assert!(thumbnail.0.iter().all(|cell| *cell == [144; 3]));
             assert_eq!(thumbnail.colour(), 0);
         }

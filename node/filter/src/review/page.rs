@@ -9,7 +9,9 @@ use std::{
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use talkoot_dataset::{ListReader, Progress, Roots, Sample, chat::Role, progress::Unit, sample::list::read_at};
+use talkoot_dataset::{
+    ListReader, Progress, Roots, Sample, chat::Role, progress::Unit, sample::list::read_at,
+};
 
 use super::{
     MAX_SAMPLES, ReviewError,
@@ -86,7 +88,8 @@ pub fn export(options: &ExportOptions, progress: &dyn Progress) -> Result<Export
     }
     progress.begin("showing", total as u64, Unit::Entries);
     let roots = ListReader::open(&options.list)?.roots().clone();
-    let mut page = Page { roots, room: options.picture_bytes, missing: 0, shown: 0, total, cards: String::new() };
+    let mut page =
+        Page { roots, room: options.picture_bytes, missing: 0, shown: 0, total, cards: String::new() };
     let mut file = File::open(&options.list).map_err(read_error(&options.list))?;
     let mut ids = blake3::Hasher::new_derive_key("talkoot review page v1");
     for source in &sources {
@@ -101,7 +104,8 @@ pub fn export(options: &ExportOptions, progress: &dyn Progress) -> Result<Export
     let text = page.finish(&name);
     write_whole(&options.out, text.as_bytes())?;
     progress.end();
-    let share = |OfSource { source, of, drawn }: OfSource| SourceShare { source, samples: drawn.len() as u64, of };
+    let share =
+        |OfSource { source, of, drawn }: OfSource| SourceShare { source, samples: drawn.len() as u64, of };
     let sources: Vec<SourceShare> = sources.into_iter().map(share).collect();
     Ok(Exported {
         samples: total as u64,
@@ -154,7 +158,8 @@ impl Page {
                 Role::User => "user",
                 Role::Assistant => "assistant",
             };
-            let _ = write!(self.cards, "<p class=\"{role}\"><b>{role}</b> {}</p>", escaped(&cut(&message.text)));
+            let _ =
+                write!(self.cards, "<p class=\"{role}\"><b>{role}</b> {}</p>", escaped(&cut(&message.text)));
         }
         if let Some(more) = sample.messages.len().checked_sub(TURNS).filter(|&more| more > 0) {
             let _ = write!(self.cards, "<p><small>and {more} more turns</small></p>");

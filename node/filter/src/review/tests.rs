@@ -1,9 +1,7 @@
 use std::{fs, path::PathBuf};
 
 use talkoot_dataset::{
-    ListReader, ListWriter, PictureRef, Reject, Roots, Sample,
-    chat::Message,
-    sample::Origin,
+    ListReader, ListWriter, PictureRef, Reject, Roots, Sample, chat::Message, sample::Origin,
 };
 
 use super::*;
@@ -23,8 +21,7 @@ impl Place {
     }
 
     fn sample(&self, source: &str, record: u64, answer: &str) -> Sample {
-        let origin =
-            Origin { source: source.into(), file: "f.json".into(), record, id: None, licence: None };
+        let origin = Origin { source: source.into(), file: "f.json".into(), record, id: None, licence: None };
         let bytes = fs::metadata(self.path("p.png")).unwrap().len();
         let picture = PictureRef {
             root: "r".into(),
@@ -100,7 +97,10 @@ fn a_page_shows_each_source_and_escapes_whatever_stands_in_the_data() {
     assert_eq!(shares, [("<b>small", 1, 1), ("large", 5, 20)]);
     assert_eq!(shown(&page).len(), 6);
     assert_eq!(shown(&page)[0], samples[20].id.to_string());
-    assert!(!page.contains("<script>alert") && page.contains("&lt;/p&gt;&lt;script&gt;alert(1)&lt;/script&gt; &amp;"));
+    assert!(
+        !page.contains("<script>alert")
+            && page.contains("&lt;/p&gt;&lt;script&gt;alert(1)&lt;/script&gt; &amp;")
+    );
     assert!(page.contains("&lt;b&gt;small, record 99") && !page.contains("<b>small"));
     assert_eq!(page.matches("<img alt=\"Picture 1 of sample").count(), 6);
     assert!(!page.contains("://"), "it loads nothing");

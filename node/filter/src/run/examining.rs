@@ -87,13 +87,7 @@ fn examine_chunk(
             must: "at most 2^48 bytes each".into(),
         })?;
         let broken = examined.broken.iter().fold(0, |bits, broken| bits | Rule::bit(broken.rule));
-        rows.push(Row {
-            place,
-            broken,
-            scores: examined.scores,
-            bins: examined.bins,
-            print: examined.print,
-        });
+        rows.push(Row { place, broken, scores: examined.scores, bins: examined.bins, print: examined.print });
     }
     write_chunk(&job.file(&rows_name(part, chunk)), &job.fingerprint, &rows)
 }

@@ -113,14 +113,14 @@ fn write(
             let kept = duplicates.kept_for[passed] as usize;
             if kept == passed {
                 job.lists[row.place.list()].rename_roots(&mut sample);
-                (sample.quality, sample.difficulty) =
-                    (Some(row.scores.quality), Some(row.scores.difficulty));
+                (sample.quality, sample.difficulty) = (Some(row.scores.quality), Some(row.scores.difficulty));
                 list.write(&sample).map_err(failed())?;
                 tally.kept(&row.bins);
             } else {
                 let broken = vec![nearly_the_same(&prints[passed], &prints[kept])];
                 let dropped = Dropped::new(&sample, RejectKind::Duplicate, broken);
-                let mut line = serde_json::to_vec(&dropped).map_err(|e| write_error(&rejects_path)(e.into()))?;
+                let mut line =
+                    serde_json::to_vec(&dropped).map_err(|e| write_error(&rejects_path)(e.into()))?;
                 line.push(b'\n');
                 tally.dropped(&row.bins, Rule::Duplicate.bit(), &line);
                 file.write_all(&line).map_err(write_error(&rejects_path))?;
@@ -158,7 +158,8 @@ impl Samples<'_> {
             self.reader = Some(ListReader::open(&list.path)?);
             (self.at, self.told) = (row.place.list(), 0);
         }
-        let changed = |reason: &str| FilterError::Changed { list: list.path.clone(), reason: reason.to_owned() };
+        let changed =
+            |reason: &str| FilterError::Changed { list: list.path.clone(), reason: reason.to_owned() };
         let Some(reader) = &mut self.reader else { return Err(changed("it is closed")) };
         let next = reader.next_where(|id| Print::id_of(&id) == row.print.id);
         let placed = next.ok_or_else(|| changed("a sample is gone"))??;

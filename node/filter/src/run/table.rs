@@ -72,7 +72,10 @@ impl Row {
         Self {
             place: Place(u64::from_le_bytes(std::array::from_fn(|byte| bytes[byte]))),
             broken: u32::from_le_bytes(four(8)),
-            scores: Scores { quality: f32::from_le_bytes(four(12)), difficulty: f32::from_le_bytes(four(16)) },
+            scores: Scores {
+                quality: f32::from_le_bytes(four(12)),
+                difficulty: f32::from_le_bytes(four(16)),
+            },
             bins: Bins(std::array::from_fn(|bin| bytes[20 + bin])),
             print: Print::from_bytes(&std::array::from_fn(|byte| bytes[32 + byte])),
         }

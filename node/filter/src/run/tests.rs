@@ -1,10 +1,8 @@
 use std::{collections::BTreeMap, fs};
 
 use talkoot_dataset::{
-    ListReader, ListWriter, PictureRef, Rgb, Roots, Sample, SampleId, SynthOptions,
-    chat::Message,
-    ingest::ingest,
-    sample::Origin,
+    ListReader, ListWriter, PictureRef, Rgb, Roots, Sample, SampleId, SynthOptions, chat::Message,
+    ingest::ingest, sample::Origin,
 };
 
 use super::*;
@@ -20,7 +18,8 @@ impl Place {
     /// Drawn pictures with conversations, and one bad sample for each of some rules.
     fn drawn() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let synth = SynthOptions { seed: 3, train_pictures: 30, heldout_pictures: 2, ..SynthOptions::default() };
+        let synth =
+            SynthOptions { seed: 3, train_pictures: 30, heldout_pictures: 2, ..SynthOptions::default() };
         let report = synth.write(&dir.path().join("data")).unwrap();
         let ingested = ingest(&[report.instruct], &report.folder).unwrap();
         let mut place = Self { dir, roots: ingested.roots, samples: ingested.samples };
@@ -38,7 +37,8 @@ impl Place {
 
     fn picture(&self, name: &str, picture: &Rgb) {
         let path = self.dir.path().join("data/images").join(name);
-        image::save_buffer(path, &picture.rgb, picture.width, picture.height, image::ExtendedColorType::Rgb8).unwrap();
+        image::save_buffer(path, &picture.rgb, picture.width, picture.height, image::ExtendedColorType::Rgb8)
+            .unwrap();
     }
 
     fn plant(&mut self, record: u64, path: &str, question: &str, answer: &str) {
@@ -70,7 +70,8 @@ impl Place {
 }
 
 fn stripes(width: u32, height: u32) -> Rgb {
-    let rgb = (0..width * height).flat_map(|at| if at / 7 % 2 == 0 { [0; 3] } else { [250, 10, 99] }).collect();
+    let rgb =
+        (0..width * height).flat_map(|at| if at / 7 % 2 == 0 { [0; 3] } else { [250, 10, 99] }).collect();
     Rgb { width, height, rgb }
 }
 
@@ -123,10 +124,16 @@ fn each_bad_sample_is_named_with_its_rule_and_all_others_are_kept_with_scores() 
 
     let blank = report.rules.iter().find(|effect| effect.rule == Rule::Blank).unwrap();
     assert_eq!((blank.dropped, blank.only), (1, 1));
-    assert!(blank.examples[0].starts_with("record 100 of planted.json: picture images/blank.png"), "{blank:?}");
+    assert!(
+        blank.examples[0].starts_with("record 100 of planted.json: picture images/blank.png"),
+        "{blank:?}"
+    );
     let page = fs::read_to_string(report.path_of("f.report.html")).unwrap();
     assert_eq!(page.matches("<svg").count(), 5);
-    assert!(!page.contains("://") || page.matches("://").count() == page.matches("http://www.w3.org/2000/svg").count());
+    assert!(
+        !page.contains("://")
+            || page.matches("://").count() == page.matches("http://www.w3.org/2000/svg").count()
+    );
 }
 
 #[test]
@@ -229,7 +236,7 @@ fn unusable_lists_and_names_are_refused_with_the_reason() {
     for (bytes, named) in [
         (&whole[..whole.len() - 20], "cut off"),
         (b"{}".as_slice(), "not a list of samples"),
-        (&[&whole[..200], b"\0\xff\n{".as_slice()].concat(), "not a list of samples"),
+        (&[&whole[..200], b"\0\xff\n{".as_slice()].concat(), "bad line"),
     ] {
         fs::write(&options.lists[0], bytes).unwrap();
         let error = filter(&options).unwrap_err().to_string();

@@ -65,11 +65,8 @@ impl<'a> Job<'a> {
     /// Opens the work that was begun, or begins it.
     pub(super) fn open(options: &'a FilterOptions, progress: &'a dyn Progress) -> Result<Self, FilterError> {
         let mut roots = Roots::new();
-        let lists = options
-            .lists
-            .iter()
-            .map(|path| open_list(path, &mut roots))
-            .collect::<Result<Vec<_>, _>>()?;
+        let lists =
+            options.lists.iter().map(|path| open_list(path, &mut roots)).collect::<Result<Vec<_>, _>>()?;
         let fingerprint = fingerprint(options, &lists)?;
         let folder = folder_of(options);
         let examine = folder.join("examine");
