@@ -130,7 +130,7 @@ fn cosine(at: usize, frequency: usize) -> i64 {
 #[cfg(test)]
 mod tests {
     use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder};
-    use talkoot_dataset::{preprocess::decode, resize_bicubic};
+    use talkoot_dataset::preprocess::{decode, resize_bicubic};
 
     use super::*;
 

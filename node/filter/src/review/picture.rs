@@ -5,8 +5,7 @@ use std::path::Path;
 use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder};
 use talkoot_dataset::{
     PictureRef, Rgb, Roots,
-    preprocess::{DecodeLimits, decode::decode_bytes},
-    resize_bicubic,
+    preprocess::{DecodeLimits, decode::decode_bytes, resize_bicubic},
     shard::PictureFormat,
 };
 
