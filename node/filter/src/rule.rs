@@ -82,7 +82,8 @@ impl Broken {
 /// A sample that was left out: one line of the rejects file, which is a [`Reject`] with more to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
-    /// The sample.
+    /// The sample. Its origin, which is flattened too, has an `id` of its own: the record's.
+    #[serde(rename = "sample")]
     pub id: SampleId,
     /// Where it stands, what is wrong, what to do.
     #[serde(flatten)]
