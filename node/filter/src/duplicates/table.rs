@@ -55,8 +55,8 @@ impl Found {
         }
         let mut together = Forest::new(members.len());
         for (later, &b) in members.iter().enumerate() {
-            for earlier in later.saturating_sub(NEIGHBOURS)..later {
-                let a = members[earlier];
+            let first = later.saturating_sub(NEIGHBOURS);
+            for (earlier, &a) in (first..).zip(&members[first..later]) {
                 if holds(print(a), print(b)) && together.join(earlier as u32, later as u32) {
                     self.pairs.push((a, b));
                 }

@@ -39,6 +39,9 @@ pub(super) fn examined_parts(job: &Job<'_>) -> Result<Vec<Part>, FilterError> {
     split.map(<[Part]>::to_vec).ok_or_else(none)
 }
 
+/// A line of the rejects file, with its end.
+type Line = Vec<u8>;
+
 /// All rows, by place; with each that is dropped the line that says why.
 pub(super) struct Rows<'a> {
     job: &'a Job<'a>,
@@ -79,7 +82,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The next row, and the line for it when a rule has dropped it.
-    pub(super) fn next(&mut self) -> Result<Option<(Row, Option<Vec<u8>>)>, FilterError> {
+    pub(super) fn next(&mut self) -> Result<Option<(Row, Option<Line>)>, FilterError> {
         let Some(Reverse((_, at))) = self.next.pop() else { return Ok(None) };
         let part = &mut self.parts[at];
         let Some(row) = part.row.take() else { return Ok(None) };
