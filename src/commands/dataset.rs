@@ -1,8 +1,8 @@
 //! `talkoot dataset`
 
 mod diff;
-mod ingest;
 mod filter;
+mod ingest;
 mod inspect;
 mod pack;
 mod review;

@@ -128,7 +128,7 @@ fn print(number: u64) -> Print {
         pictures: 1,
         rank: number as u16,
     };
-    if number / 8 % 2 == 0 {
+    if (number / 8).is_multiple_of(2) {
         (print.brightness, print.colour, print.pictures) = (0, 0, 0);
     }
     if is_planted(number) {

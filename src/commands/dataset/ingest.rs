@@ -12,7 +12,8 @@ use crate::{commands::say, progress::Bar};
 /// Makes a list of samples of what you have.
 #[derive(Debug, Args)]
 pub(crate) struct Ingest {
-    /// Files (.json, .jsonl, .tar, .parquet), folders of them, `https://` or hf://datasets/OWNER/NAME[@REVISION][/PATH].
+    /// Files (.json, .jsonl, .tar, .parquet), folders of them, or addresses: `https://…`,
+    /// `hf://datasets/OWNER/NAME[@REVISION][/PATH]`.
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<String>,
     /// The folder that names of pictures and videos are relative to, when it is not the input's.
