@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The first pass reads every sample and decodes every picture; it can be split by hash range over processes or hosts
-//! that share a folder. The second needs 64 bytes a sample, their [prints](print). However the work is split, on any
+//! that share a folder. The second needs 64 bytes a sample, their [prints](mod@print). However the work is split, on any
 //! number of threads, and however often it was killed and begun again, the same lists under the same configuration give
 //! the same bytes. Samples in are samples kept and samples dropped, always, and each that is dropped has a line that
 //! names the rule, the value and the limit.

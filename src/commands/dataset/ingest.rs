@@ -28,7 +28,7 @@ pub(crate) struct Ingest {
     /// The licence of records that do not name theirs.
     #[arg(long)]
     licence: Option<String>,
-    /// Put the pictures before the first question of conversations without any <image>, instead of refusing them.
+    /// Put the pictures before the first question of conversations without any `<image>`, instead of refusing them.
     #[arg(long)]
     place_pictures: bool,
     /// Frames taken of a second of video.
