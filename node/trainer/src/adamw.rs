@@ -68,7 +68,7 @@ impl<B: Backend> AdamW<B> {
         gradient_factor: f32,
     ) -> Result<(), ModelError> {
         self.steps += 1;
-        let AdamWSettings { beta1, beta2, epsilon, weight_decay, decay } = self.settings;
+        let AdamWSettings { beta1, beta2, epsilon, .. } = self.settings;
         let step = AdamWStep {
             beta1,
             beta2,
@@ -78,6 +78,18 @@ impl<B: Backend> AdamW<B> {
             gradient_factor,
         };
         let backend = model.backend();
+        backend.inside(|| self.move_parameters(model, gradients, step, learning_rate))
+    }
+
+    fn move_parameters(
+        &mut self,
+        model: &mut Model<'_, B>,
+        gradients: &Gradients<B>,
+        step: AdamWStep,
+        learning_rate: f32,
+    ) -> Result<(), ModelError> {
+        let backend = model.backend();
+        let AdamWSettings { weight_decay, decay, .. } = self.settings;
         for (name, gradient) in gradients.iter() {
             let (first, second) = match self.moments.entry(name.to_owned()) {
                 Entry::Occupied(moments) => moments.into_mut(),
@@ -113,11 +125,13 @@ fn power(base: f32, mut exponent: u64) -> f64 {
 ///
 /// [`ModelError::Backend`] when the device fails.
 pub fn global_norm<B: Backend>(backend: &B, gradients: &Gradients<B>) -> Result<f64, ModelError> {
-    let mut sum = 0.0;
-    for (_, gradient) in gradients.iter() {
-        sum += backend.sum_of_squares(gradient)?;
-    }
-    Ok(sum.sqrt())
+    backend.inside(|| {
+        let mut sum = 0.0;
+        for (_, gradient) in gradients.iter() {
+            sum += backend.sum_of_squares(gradient)?;
+        }
+        Ok(sum.sqrt())
+    })
 }
 
 /// What gradients of this norm are multiplied with so that it is at most `limit`: `min(1, limit / (norm + 1e-6))`, as

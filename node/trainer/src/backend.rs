@@ -6,8 +6,9 @@
 //!
 //! All numbers are f32, all matrices row-major. Letters: `n` rows, `w` width of a row, `d` width of a head, `V`
 //! vocabulary. A backward operation takes what its forward took and the gradient of its result. **Gradients of
-//! parameters are always added to what stands there**, so that a step may come in several parts; what happens to the
-//! gradient of an input is said at each operation.
+//! parameters are added to what stands there**, so that a step may come in several parts; those that a product makes may
+//! also replace it, which spares a step's first part the reading of zeros. What happens to the gradient of an input is
+//! said at each operation.
 //!
 //! The class `exact` defines every result to the last bit, so that a laptop can referee a data centre. Its rules:
 //!
@@ -180,8 +181,8 @@ pub struct Targets<'a> {
 pub struct HeadGradients<'a, T> {
     /// Of the hidden rows, `[n, w]`; replaced.
     pub hidden: &'a mut T,
-    /// Of the head, `[V, w]`, where it is trained; added.
-    pub weight: Option<&'a mut T>,
+    /// Of the head, `[V, w]`, where it is trained.
+    pub weight: Option<(Store, &'a mut T)>,
 }
 
 /// A device that trains.
@@ -196,6 +197,11 @@ pub struct HeadGradients<'a, T> {
 pub trait Backend: fmt::Debug + Send + Sync {
     /// Numbers on the device.
     type Buffer: fmt::Debug + Send + Sync;
+
+    /// Runs `work` where starting operations costs least, for work that starts many.
+    fn inside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        work()
+    }
 
     // --- memory
 
@@ -234,15 +240,18 @@ pub trait Backend: fmt::Debug + Send + Sync {
         dx: &mut Self::Buffer,
     ) -> Done;
 
-    /// `dweight [out, in] += dy^T * x`, a chain over the rows; `dbias [out] +=` the column sums of `dy`.
+    /// `dweight [out, in] = dy^T * x`, a chain over the rows; with [`Store::Add`] it goes on from what stands there.
     fn linear_backward_weight(
         &self,
         shape: LinearShape,
         x: &Self::Buffer,
         dy: &Self::Buffer,
+        into: Store,
         dweight: &mut Self::Buffer,
-        dbias: Option<&mut Self::Buffer>,
     ) -> Done;
+
+    /// `dbias [out] +=` the column sums of `dy [n, out]`.
+    fn linear_backward_bias(&self, dy: &Self::Buffer, dbias: &mut Self::Buffer) -> Done;
 
     // --- norms, over the last axis; `width` numbers a row
 

@@ -77,6 +77,11 @@ impl Cpu {
 impl Backend for Cpu {
     type Buffer = Buffer;
 
+    /// On one of the threads that do the work: from outside, each operation would wake one and wait for it.
+    fn inside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        rayon::scope(|_| work())
+    }
+
     fn scratch(&self, len: usize) -> Done<Buffer> {
         Ok(self.pool.take(len))
     }
@@ -129,13 +134,15 @@ impl Backend for Cpu {
         shape: LinearShape,
         x: &Buffer,
         dy: &Buffer,
+        into: Store,
         dweight: &mut Buffer,
-        dbias: Option<&mut Buffer>,
     ) -> Done {
-        linear::backward_weight(self, shape, x, dy, dweight);
-        if let Some(dbias) = dbias {
-            rows::add_column_sums(self.isa, dy, dbias);
-        }
+        linear::backward_weight(self, shape, x, dy, into, dweight);
+        Ok(())
+    }
+
+    fn linear_backward_bias(&self, dy: &Buffer, dbias: &mut Buffer) -> Done {
+        rows::add_column_sums(self.isa, dy, dbias);
         Ok(())
     }
 

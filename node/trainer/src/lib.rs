@@ -79,4 +79,3 @@ pub mod state;
 pub mod trace;
 
 mod elementary;
-mod ops;

@@ -154,14 +154,14 @@ impl<'b, B: Backend> Model<'b, B> {
         self.weights.get_mut(name).ok_or_else(|| ModelError::UnknownParameter { name: name.to_owned() })
     }
 
-    /// Zeros for the gradients of the parameters named in `trainable`.
+    /// Gradients of the parameters named in `trainable`, nothing added yet.
     ///
     /// # Errors
     ///
     /// [`ModelError::UnknownParameter`] when a name is none of the model's; [`ModelError::Backend`] when the device has
     /// no room.
     pub fn gradients(&self, trainable: &[String]) -> Result<Gradients<B>, ModelError> {
-        Gradients::zeros(self.backend, &self.config, trainable)
+        Gradients::new(self.backend, &self.config, trainable)
     }
 
     /// The residual stream behind the last layer: `[batch.rows(), H]`.
@@ -246,6 +246,15 @@ impl<'b, B: Backend> Model<'b, B> {
         if batch.learned() == 0 {
             return Ok(Vec::new());
         }
+        self.backend.inside(|| self.forward_backward(batch, scales, gradients))
+    }
+
+    fn forward_backward(
+        &self,
+        batch: &Batch,
+        scales: &[f32],
+        gradients: &mut Gradients<B>,
+    ) -> Result<Vec<f32>, ModelError> {
         let (backend, width) = (self.backend, self.config.text.hidden_size);
         let tower = gradients.trains_tower() && batch.has_pictures();
         let eyes = self.see_to_learn(batch, tower, gradients.trains_merger())?;
@@ -258,7 +267,7 @@ impl<'b, B: Backend> Model<'b, B> {
         let mut d_normed = backend.scratch(backend.len(&normed))?;
         let shape = self.head_shape(batch.learned());
         let targets = Targets { tokens: &batch.targets, scales };
-        let head = HeadGradients { hidden: &mut d_normed, weight: gradients.head() };
+        let head = HeadGradients { hidden: &mut d_normed, weight: gradients.head(backend)? };
         let losses = backend.cross_entropy(shape, &normed, self.head(), targets, Some(head))?;
         let mut d_picked = backend.zeros(backend.len(&picked))?;
         let eps = self.config.text.rms_norm_eps as f32;
@@ -269,7 +278,7 @@ impl<'b, B: Backend> Model<'b, B> {
             self.weight("model.norm.weight"),
             &d_normed,
             &mut d_picked,
-            gradients.get("model.norm.weight"),
+            gradients.sum(backend, "model.norm.weight")?,
         )?;
         drop((picked, normed, d_normed));
         if let Some(layers) = layers {

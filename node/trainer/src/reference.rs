@@ -21,6 +21,7 @@ use crate::{
 mod attention;
 mod decoder;
 mod layout;
+pub(crate) mod ops;
 mod vision;
 
 pub use layout::Batch;
@@ -167,7 +168,7 @@ impl Model {
         let rows = Tensor::from_slice(&batch.target_rows, count, &Device::Cpu)?;
         let targets = Tensor::from_slice(&batch.targets, count, &Device::Cpu)?;
         let (_, logits) = self.head(&hidden.index_select(&rows, 0)?)?;
-        Ok(crate::ops::nll(&logits, &targets)?)
+        Ok(ops::nll(&logits, &targets)?)
     }
 
     /// Sum of the losses of `batch` in nats, and the gradient of `scale` times that sum for every trained parameter.

@@ -15,7 +15,7 @@ use super::{
     isa::for_each_isa,
     lanes, math, rows,
 };
-use crate::backend::{HeadGradients, LinearShape, Targets};
+use crate::backend::{HeadGradients, LinearShape, Store, Targets};
 
 /// Terms of a sum over the vocabulary that are summed before they are added to the rest. Part of the exact class.
 const PART: usize = 4096;
@@ -55,17 +55,10 @@ pub(super) fn forward_backward(
             let dz = Matrix::new(logits, part.len(), outputs);
             let dh = &mut gradients.hidden[part.start * inputs..part.end * inputs];
             hidden_gradient(cpu, dz, head, (part.len(), inputs, outputs), dh);
-            if let Some(dweight) = &mut gradients.weight {
+            if let Some((store, dweight)) = &mut gradients.weight {
+                let start = std::mem::replace(store, Store::Add).into();
                 let into = MatrixMut::new(dweight, outputs, inputs);
-                gemm::multiply(
-                    isa,
-                    products,
-                    dz.transposed(),
-                    hidden,
-                    Start::Continue,
-                    Finish::default(),
-                    into,
-                );
+                gemm::multiply(isa, products, dz.transposed(), hidden, start, Finish::default(), into);
             }
         }
     }
@@ -158,7 +151,7 @@ mod tests {
             let cpu = Cpu::default();
             let (h, w) = (cpu.upload(&hidden).unwrap(), cpu.upload(&weight).unwrap());
             let (mut dh, mut dw) = (cpu.zeros(hidden.len()).unwrap(), cpu.zeros(weight.len()).unwrap());
-            let gradients = HeadGradients { hidden: &mut dh, weight: Some(&mut dw) };
+            let gradients = HeadGradients { hidden: &mut dh, weight: Some((Store::Add, &mut dw)) };
             let losses = cpu.cross_entropy(shape, &h, &w, targets, Some(gradients)).unwrap();
             assert_eq!(losses, cpu.cross_entropy(shape, &h, &w, targets, None).unwrap());
             let [e_losses, e_dh, e_dw] = plain(&hidden, &weight, shape, targets);

@@ -50,7 +50,7 @@ mod tests {
             Case, all_floats, check_gradients, close, graph, plain_normal, random, same_bits_everywhere,
             ulps, worst,
         },
-        ops::plain,
+        reference::ops,
     };
 
     fn both(isa: Isa, x: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f32>) {
@@ -92,7 +92,7 @@ mod tests {
     fn it_agrees_with_the_plain_form() {
         let (x, dy) = (wide(4000), random(4000, 2));
         let (y, dx) = both(Isa::best(), &x, &dy);
-        let expected = graph(&[(&x, &[40, 100])], &dy, |a| plain::gelu(&a[0]));
+        let expected = graph(&[(&x, &[40, 100])], &dy, |a| ops::gelu(&a[0]));
         close("values", &y, &expected.y, 5e-7);
         // candle's backward has constants of six digits
         close("gradient", &dx, &expected.gradients[0], 2e-6);

@@ -27,6 +27,7 @@ pub(super) use self::{
     matrix::{Matrix, MatrixMut},
 };
 use super::Isa;
+use crate::backend::Store;
 
 /// Whose matrix products are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +46,15 @@ pub(super) enum Start {
     Zero,
     /// What stands in the result.
     Continue,
+}
+
+impl From<Store> for Start {
+    fn from(store: Store) -> Self {
+        match store {
+            Store::Replace => Self::Zero,
+            Store::Add => Self::Continue,
+        }
+    }
 }
 
 /// What is added to the finished chains, in this order: a bias per column, then a matrix.

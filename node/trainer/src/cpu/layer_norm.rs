@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::{
         cpu::testkit::{Case, WIDTHS, check_gradients, close, graph, random, same_bits_everywhere},
-        ops::plain,
+        reference::ops,
     };
 
     const EPS: f32 = 1e-3;
@@ -203,7 +203,7 @@ mod tests {
             let ours = both(Isa::best(), &given);
             let arguments =
                 [(&given.x[..], &[11, width][..]), (&given.weight, &[width]), (&given.bias, &[width])];
-            let operation = |a: &[_]| plain::layer_norm(&a[0], &a[1], &a[2], f64::from(EPS));
+            let operation = |a: &[_]| ops::layer_norm(&a[0], &a[1], &a[2], f64::from(EPS));
             let expected = graph(&arguments, &given.dy, operation);
             close("values", &ours[0], &expected.y, 1e-6);
             for (which, (ours, expected)) in ours[1..].iter().zip(&expected.gradients).enumerate() {

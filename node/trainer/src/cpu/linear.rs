@@ -40,30 +40,33 @@ pub(super) fn backward_input(
     dx: &mut [f32],
 ) {
     let LinearShape { rows, inputs, outputs } = shape;
-    let start = match store {
-        Store::Replace => Start::Zero,
-        Store::Add => Start::Continue,
-    };
     gemm::multiply(
         cpu.isa,
         cpu.products,
         Matrix::new(dy, rows, outputs),
         Matrix::new(weight, outputs, inputs),
-        start,
+        store.into(),
         Finish::default(),
         MatrixMut::new(dx, rows, inputs),
     );
 }
 
-/// `dweight [out, in] += dy^T * x`: chains over the rows that go on from what stands there.
-pub(super) fn backward_weight(cpu: &Cpu, shape: LinearShape, x: &[f32], dy: &[f32], dweight: &mut [f32]) {
+/// `dweight [out, in] = dy^T * x`, chains over the rows, or they go on from what stands in `dweight`.
+pub(super) fn backward_weight(
+    cpu: &Cpu,
+    shape: LinearShape,
+    x: &[f32],
+    dy: &[f32],
+    store: Store,
+    dweight: &mut [f32],
+) {
     let LinearShape { rows, inputs, outputs } = shape;
     gemm::multiply(
         cpu.isa,
         cpu.products,
         Matrix::new(dy, rows, outputs).transposed(),
         Matrix::new(x, rows, inputs),
-        Start::Continue,
+        store.into(),
         Finish::default(),
         MatrixMut::new(dweight, outputs, inputs),
     );

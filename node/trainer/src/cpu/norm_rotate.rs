@@ -103,7 +103,7 @@ mod tests {
     use super::*;
     use crate::{
         cpu::testkit::{Case, check_gradients, close, graph, random, same_bits_everywhere},
-        ops::plain,
+        reference::ops,
     };
 
     const EPS: f32 = 1e-3;
@@ -184,7 +184,7 @@ mod tests {
                 (&given.sines, half),
             ];
             let expected = graph(&arguments, &given.dy, |a| {
-                plain::rotate(&plain::rms_norm(&a[0], &a[1], f64::from(EPS))?, &a[2], &a[3])
+                ops::rotate(&ops::rms_norm(&a[0], &a[1], f64::from(EPS))?, &a[2], &a[3])
             });
             close("values", &ours[0], &expected.y, 1e-6);
             close("gradient of the input", &ours[1], &expected.gradients[0], 4e-6);

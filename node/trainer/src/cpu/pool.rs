@@ -19,7 +19,9 @@ pub(crate) struct Pool(Arc<Shelf>);
 
 /// A buffer that goes back to its pool when it is dropped.
 pub struct Buffer {
+    /// As many as were ever asked for, so that none is written only to be there.
     numbers: Vec<f32>,
+    len: usize,
     pool: Pool,
 }
 
@@ -30,21 +32,23 @@ impl Pool {
     /// `len` numbers of any value.
     pub(crate) fn take(&self, len: usize) -> Buffer {
         let mut numbers = self.reuse(len).unwrap_or_else(|| Vec::with_capacity(len));
-        // only what was never written is written now
-        numbers.resize(len, 0.0);
-        Buffer { numbers, pool: self.clone() }
+        if numbers.len() < len {
+            numbers.resize(len, 0.0);
+        }
+        Buffer { numbers, len, pool: self.clone() }
     }
 
     /// `len` zeros.
     pub(crate) fn zeros(&self, len: usize) -> Buffer {
         match self.reuse(len) {
             Some(mut numbers) => {
-                numbers.clear();
-                numbers.resize(len, 0.0);
-                Buffer { numbers, pool: self.clone() }
+                let there = numbers.len().min(len);
+                numbers[..there].fill(0.0);
+                numbers.resize(numbers.len().max(len), 0.0);
+                Buffer { numbers, len, pool: self.clone() }
             }
             // the system hands out zeroed pages without touching them
-            None => Buffer { numbers: vec![0.0; len], pool: self.clone() },
+            None => Buffer { numbers: vec![0.0; len], len, pool: self.clone() },
         }
     }
 
@@ -78,19 +82,19 @@ impl Deref for Buffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        &self.numbers
+        &self.numbers[..self.len]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.numbers
+        &mut self.numbers[..self.len]
     }
 }
 
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} numbers", self.numbers.len())
+        write!(f, "{} numbers", self.len)
     }
 }
 

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use crate::{
         cpu::testkit::{Case, WIDTHS, check_gradients, close, graph, random, same_bits_everywhere},
-        ops::plain,
+        reference::ops,
     };
 
     const EPS: f32 = 1e-3;
@@ -169,7 +169,7 @@ mod tests {
             let given = given(11, width);
             let ours = both(Isa::best(), &given);
             let arguments = [(&given.x[..], &[11, width][..]), (&given.weight, &[width])];
-            let expected = graph(&arguments, &given.dy, |a| plain::rms_norm(&a[0], &a[1], f64::from(EPS)));
+            let expected = graph(&arguments, &given.dy, |a| ops::rms_norm(&a[0], &a[1], f64::from(EPS)));
             close("values", &ours[0], &expected.y, 1e-6);
             close("gradient of the input", &ours[1], &expected.gradients[0], 4e-6);
             close("gradient of the weight", &ours[2], &expected.gradients[1], 4e-6);

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use crate::{
         cpu::testkit::{Case, check_gradients, close, graph, random, same_bits_everywhere},
-        ops::plain,
+        reference::ops,
     };
 
     /// Angles and the table made of them.
@@ -148,7 +148,7 @@ mod tests {
             let (x, dy) = (random(len, 1), random(len, 2));
             let (whole, half) = (&[rows, heads, width][..], &[rows, width / 2][..]);
             let arguments = [(&x[..], whole), (&cosines, half), (&sines, half)];
-            let expected = graph(&arguments, &dy, |a| plain::rotate(&a[0], &a[1], &a[2]));
+            let expected = graph(&arguments, &dy, |a| ops::rotate(&a[0], &a[1], &a[2]));
             close("values", &turned(Isa::best(), shape, &turns, Turn::Forward, &x), &expected.y, 1e-6);
             let dx = turned(Isa::best(), shape, &turns, Turn::Back, &dy);
             close("gradient", &dx, &expected.gradients[0], 1e-6);

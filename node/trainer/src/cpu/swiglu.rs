@@ -50,7 +50,7 @@ mod tests {
     use super::*;
     use crate::{
         cpu::testkit::{Case, check_gradients, close, graph, random, same_bits_everywhere},
-        ops::plain,
+        reference::ops,
     };
 
     /// Values and both gradients.
@@ -83,7 +83,7 @@ mod tests {
         let [gate, up, dy] = arguments(6006);
         let ours = both(Isa::best(), &gate, &up, &dy);
         let shape = &[6, 1001][..];
-        let expected = graph(&[(&gate, shape), (&up, shape)], &dy, |a| plain::swiglu(&a[0], &a[1]));
+        let expected = graph(&[(&gate, shape), (&up, shape)], &dy, |a| ops::swiglu(&a[0], &a[1]));
         close("values", &ours[0], &expected.y, 5e-7);
         close("gradient of the gate", &ours[1], &expected.gradients[0], 5e-7);
         close("gradient of up", &ours[2], &expected.gradients[1], 5e-7);

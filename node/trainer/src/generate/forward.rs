@@ -62,11 +62,14 @@ impl<B: Backend> Generator<'_, B> {
     ) -> Result<B::Buffer, ModelError> {
         let counts: Vec<usize> = samples.iter().map(|sample| sample.tokens.len()).collect();
         let places = places(cache, lanes, &counts);
-        let turns = self.model.text_turns(&places.positions)?;
-        let mut x = self.model.embed(&Batch::new(samples, self.config()), &mut None)?;
-        for i in 0..self.config().text.num_hidden_layers {
-            x = self.layer(i, cache, &places, &turns, &x)?;
-        }
+        let x = self.model.backend().inside(|| {
+            let turns = self.model.text_turns(&places.positions)?;
+            let mut x = self.model.embed(&Batch::new(samples, self.config()), &mut None)?;
+            for i in 0..self.config().text.num_hidden_layers {
+                x = self.layer(i, cache, &places, &turns, &x)?;
+            }
+            Ok::<_, ModelError>(x)
+        })?;
         lanes.iter().zip(counts).for_each(|(&lane, count)| cache.advance(lane, count));
         Ok(x)
     }

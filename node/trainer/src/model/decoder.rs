@@ -77,7 +77,7 @@ impl<B: Backend> Model<'_, B> {
         eyes: Option<Eyes<B>>,
     ) -> Done {
         let (backend, width) = (self.backend, self.config.text.hidden_size);
-        if let Some(d_table) = gradients.get(EMBEDDING) {
+        if let Some(d_table) = gradients.sum(backend, EMBEDDING)? {
             backend.add_rows(width, d_rows, &batch.word_rows, d_table, &batch.words)?;
         }
         match eyes {
@@ -271,7 +271,7 @@ impl<B: Backend> Model<'_, B> {
         let Gated { mut gate, mut up } = gated;
         let down = layer_name(i, "mlp.down_proj");
         let mut h = backend.scratch(backend.len(&gate))?;
-        if gradients.get(&down).is_some() {
+        if gradients.wants(&down) {
             backend.swiglu(&gate, &up, &mut h)?;
         }
         let dh = self.map_backward(&down, (inner, width), &h, &dy, gradients)?;
@@ -357,7 +357,8 @@ impl<B: Backend> Model<'_, B> {
         let heads = self.backend.len(x) / (rows * t.head_dim).max(1);
         let shape = HeadShape { rows, heads, width: t.head_dim };
         let (eps, weight) = (t.rms_norm_eps as f32, self.weight(norm));
-        self.backend.norm_and_rotate_backward(shape, eps, x, weight, turns, d, gradients.get(norm))
+        let dweight = gradients.sum(self.backend, norm)?;
+        self.backend.norm_and_rotate_backward(shape, eps, x, weight, turns, d, dweight)
     }
 
     /// `(inputs, outputs)` of the query projection.
@@ -397,7 +398,8 @@ impl<B: Backend> Model<'_, B> {
         gradients: &mut Gradients<B>,
     ) -> Done {
         let (width, eps) = (self.config.text.hidden_size, self.config.text.rms_norm_eps as f32);
-        self.backend.rms_norm_backward(width, eps, x, self.weight(name), dy, dx, gradients.get(name))
+        let dweight = gradients.sum(self.backend, name)?;
+        self.backend.rms_norm_backward(width, eps, x, self.weight(name), dy, dx, dweight)
     }
 
     /// `x W^T` without a bias.
@@ -446,8 +448,8 @@ impl<B: Backend> Model<'_, B> {
         (store, dx): (Store, &mut B::Buffer),
     ) -> Done {
         let shape = LinearShape { rows: self.rows_of(dy, outputs), inputs, outputs };
-        if let Some(dweight) = gradients.get(name) {
-            self.backend.linear_backward_weight(shape, x, dy, dweight, None)?;
+        if let Some((store, dweight)) = gradients.product(self.backend, name)? {
+            self.backend.linear_backward_weight(shape, x, dy, store, dweight)?;
         }
         self.backend.linear_backward_input(shape, dy, self.weight(name), store, dx)
     }

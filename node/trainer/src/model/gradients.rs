@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use super::{EMBEDDING, HEAD, ModelError};
 use crate::{
-    backend::{Backend, Done},
+    backend::{Backend, Done, Store},
     config::ModelConfig,
     modules::Module,
 };
 
 /// Gradients by name; parameters without an entry are frozen.
+///
+/// A buffer comes into being when its first part arrives. A product writes that part over whatever the buffer held,
+/// since a chain that begins at zero is the same as one that goes on from a zero; for other operations it is cleared.
 ///
 /// Two gradients are gathered from several places of the model. So that their sums do not depend on how a step's packs
 /// are joined into batches, each place has a buffer of its own until [`Self::finish`]: the class token's angles two per
@@ -17,12 +20,45 @@ use crate::{
 #[derive(Debug)]
 pub struct Gradients<B: Backend> {
     places: BTreeMap<String, usize>,
-    buffers: Vec<B::Buffer>,
+    slots: Vec<Slot<B>>,
     /// Of a frozen partner in a pair: computed and thrown away.
     spare: Option<B::Buffer>,
     angles: Vec<B::Buffer>,
-    tied_head: Option<B::Buffer>,
+    tied_head: Option<Slot<B>>,
 }
+
+/// Where one gradient goes.
+#[derive(Debug)]
+struct Slot<B: Backend> {
+    len: usize,
+    /// None before the first part.
+    buffer: Option<B::Buffer>,
+}
+
+impl<B: Backend> Slot<B> {
+    fn new(len: usize) -> Self {
+        Self { len, buffer: None }
+    }
+
+    /// What is there so far: zeros, if nothing.
+    fn sum(&mut self, backend: &B) -> Done<&mut B::Buffer> {
+        match &mut self.buffer {
+            Some(buffer) => Ok(buffer),
+            empty => Ok(empty.insert(backend.zeros(self.len)?)),
+        }
+    }
+
+    /// The buffer, and how a product meets what stands in it.
+    fn product(&mut self, backend: &B) -> Done<Product<'_, B>> {
+        match &mut self.buffer {
+            Some(buffer) => Ok((Store::Add, buffer)),
+            empty => Ok((Store::Replace, empty.insert(backend.scratch(self.len)?))),
+        }
+    }
+}
+
+/// Where a product's gradient goes, and how.
+pub(super) type Product<'a, B> = (Store, &'a mut <B as Backend>::Buffer);
 
 /// Gradients of a weight and its bias; none when both are frozen.
 pub(super) type Pair<'a, B> = Option<(&'a mut <B as Backend>::Buffer, &'a mut <B as Backend>::Buffer)>;
@@ -31,11 +67,11 @@ pub(super) type Pair<'a, B> = Option<(&'a mut <B as Backend>::Buffer, &'a mut <B
 const ANGLES: &str = "visual.class_pos_emb";
 
 impl<B: Backend> Gradients<B> {
-    pub(super) fn zeros(backend: &B, config: &ModelConfig, trainable: &[String]) -> Result<Self, ModelError> {
+    pub(super) fn new(backend: &B, config: &ModelConfig, trainable: &[String]) -> Result<Self, ModelError> {
         let shapes = config.parameter_shapes();
         let mut gradients = Self {
             places: BTreeMap::new(),
-            buffers: Vec::new(),
+            slots: Vec::new(),
             spare: None,
             angles: Vec::new(),
             tied_head: None,
@@ -43,8 +79,8 @@ impl<B: Backend> Gradients<B> {
         for name in trainable {
             let shape =
                 shapes.get(name).ok_or_else(|| ModelError::UnknownParameter { name: name.clone() })?;
-            if gradients.places.insert(name.clone(), gradients.buffers.len()).is_none() {
-                gradients.buffers.push(backend.zeros(shape.iter().product())?);
+            if gradients.places.insert(name.clone(), gradients.slots.len()).is_none() {
+                gradients.slots.push(Slot::new(shape.iter().product()));
             }
         }
         if gradients.places.contains_key(ANGLES) {
@@ -54,71 +90,81 @@ impl<B: Backend> Gradients<B> {
             }
         }
         if config.text.tie_word_embeddings && gradients.places.contains_key(EMBEDDING) {
-            let len = config.text.vocab_size * config.text.hidden_size;
-            gradients.tied_head = Some(backend.zeros(len)?);
+            gradients.tied_head = Some(Slot::new(config.text.vocab_size * config.text.hidden_size));
         }
         Ok(gradients)
     }
 
-    /// Puts together what was gathered apart; to be called once, behind the last batch of a step.
+    /// Puts together what was gathered apart, and zeros where nothing came; to be called once, behind the last batch of a
+    /// step.
     ///
     /// # Errors
     ///
     /// [`ModelError::Backend`] when the device fails.
     pub fn finish(&mut self, backend: &B) -> Result<(), ModelError> {
         for part in std::mem::take(&mut self.angles) {
-            if let Some(total) = self.get(ANGLES) {
+            if let Some(total) = self.sum(backend, ANGLES)? {
                 backend.add(&part, total)?;
             }
         }
-        if let Some(head) = self.tied_head.take()
-            && let Some(total) = self.get(EMBEDDING)
+        if let Some(head) = self.tied_head.take().and_then(|head| head.buffer)
+            && let Some(total) = self.sum(backend, EMBEDDING)?
         {
             backend.add(&head, total)?;
+        }
+        for slot in &mut self.slots {
+            slot.sum(backend)?;
         }
         Ok(())
     }
 
-    /// Names and gradients in canonical order.
+    /// Names and gradients in canonical order, once they are finished; before that, those that have come.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &B::Buffer)> {
-        self.places.iter().map(|(name, &place)| (name.as_str(), &self.buffers[place]))
+        let found =
+            self.places.iter().map(|(name, &place)| (name.as_str(), self.slots[place].buffer.as_ref()));
+        found.filter_map(|(name, buffer)| Some((name, buffer?)))
     }
 
-    /// The gradient of a parameter; none when it is frozen.
-    pub(super) fn get(&mut self, name: &str) -> Option<&mut B::Buffer> {
-        self.places.get(name).map(|&place| &mut self.buffers[place])
+    /// Whether a parameter is trained.
+    pub(super) fn wants(&self, name: &str) -> bool {
+        self.places.contains_key(name)
     }
 
-    /// Gradients of a weight and its bias, each with the length of its parameter.
-    pub(super) fn pair(
-        &mut self,
-        backend: &B,
-        weight: (&str, usize),
-        bias: (&str, usize),
-    ) -> Done<Pair<'_, B>> {
-        Ok(match (self.places.get(weight.0), self.places.get(bias.0)) {
+    /// The gradient of a parameter so far; none when it is frozen.
+    pub(super) fn sum(&mut self, backend: &B, name: &str) -> Done<Option<&mut B::Buffer>> {
+        self.places.get(name).map(|&place| self.slots[place].sum(backend)).transpose()
+    }
+
+    /// Where the gradient of a linear map's weight goes; none when it is frozen.
+    pub(super) fn product(&mut self, backend: &B, name: &str) -> Done<Option<Product<'_, B>>> {
+        self.places.get(name).map(|&place| self.slots[place].product(backend)).transpose()
+    }
+
+    /// Gradients of a norm's weight and its bias, both so wide.
+    pub(super) fn pair(&mut self, backend: &B, weight: &str, bias: &str, width: usize) -> Done<Pair<'_, B>> {
+        Ok(match (self.places.get(weight), self.places.get(bias)) {
             (None, None) => None,
             (Some(&weight), Some(&bias)) => {
-                let places = self.buffers.get_disjoint_mut([weight, bias]);
-                let [weight, bias] = places.expect("two parameters have two places");
-                Some((weight, bias))
+                let slots = self.slots.get_disjoint_mut([weight, bias]);
+                let [weight, bias] = slots.expect("two parameters have two places");
+                Some((weight.sum(backend)?, bias.sum(backend)?))
             }
             (Some(&weight), None) => {
-                let spare = self.spare.insert(backend.zeros(bias.1)?);
-                Some((&mut self.buffers[weight], spare))
+                let spare = self.spare.insert(backend.zeros(width)?);
+                Some((self.slots[weight].sum(backend)?, spare))
             }
             (None, Some(&bias)) => {
-                let spare = self.spare.insert(backend.zeros(weight.1)?);
-                Some((spare, &mut self.buffers[bias]))
+                let spare = self.spare.insert(backend.zeros(width)?);
+                Some((spare, self.slots[bias].sum(backend)?))
             }
         })
     }
 
     /// Where the head's gradient goes.
-    pub(super) fn head(&mut self) -> Option<&mut B::Buffer> {
+    pub(super) fn head(&mut self, backend: &B) -> Done<Option<Product<'_, B>>> {
         match self.tied_head {
-            Some(ref mut head) => Some(head),
-            None => self.get(HEAD),
+            Some(ref mut head) => head.product(backend).map(Some),
+            None => self.product(backend, HEAD),
         }
     }
 

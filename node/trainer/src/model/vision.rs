@@ -183,15 +183,15 @@ impl<B: Backend> Model<'_, B> {
         let mut d_entered = backend.zeros(backend.len(rows))?;
         let eps = v.layer_norm_eps as f32;
         self.layer_norm_backward("visual.pre_layernorm", eps, rows, dx, &mut d_entered, gradients)?;
-        if let Some(d_class) = gradients.get(CLASS) {
+        if let Some(d_class) = gradients.sum(backend, CLASS)? {
             let first = vec![0; batch.class_rows.len()];
             backend.add_rows(v.hidden_size, &d_entered, &batch.class_rows, d_class, &first)?;
         }
-        if let Some(d_kernel) = gradients.get(PATCH_EMBED) {
+        if let Some((store, d_kernel)) = gradients.product(backend, PATCH_EMBED)? {
             let all: Vec<u32> = (0..batch.patch_rows.len() as u32).collect();
             let mut d_embedded = backend.scratch(all.len() * v.hidden_size)?;
             backend.copy_rows(v.hidden_size, &d_entered, &batch.patch_rows, &mut d_embedded, &all)?;
-            backend.linear_backward_weight(self.patch_map(batch), patches, &d_embedded, d_kernel, None)?;
+            backend.linear_backward_weight(self.patch_map(batch), patches, &d_embedded, store, d_kernel)?;
         }
         Ok(())
     }
@@ -437,7 +437,7 @@ impl<B: Backend> Model<'_, B> {
     ) -> Done {
         let width = self.config.vision.hidden_size;
         let (weight, bias) = names(name);
-        let parameters = gradients.pair(self.backend, (&weight, width), (&bias, width))?;
+        let parameters = gradients.pair(self.backend, &weight, &bias, width)?;
         self.backend.layer_norm_backward(width, eps, x, self.weight(&weight), dy, dx, parameters)
     }
 
@@ -467,9 +467,11 @@ impl<B: Backend> Model<'_, B> {
     ) -> Done<B::Buffer> {
         let shape = LinearShape { rows: self.backend.len(dy) / outputs, inputs, outputs };
         let (weight, bias) = names(name);
-        let trained = gradients.pair(self.backend, (&weight, inputs * outputs), (&bias, outputs))?;
-        if let Some((dweight, dbias)) = trained {
-            self.backend.linear_backward_weight(shape, x, dy, dweight, Some(dbias))?;
+        if let Some((store, dweight)) = gradients.product(self.backend, &weight)? {
+            self.backend.linear_backward_weight(shape, x, dy, store, dweight)?;
+        }
+        if let Some(dbias) = gradients.sum(self.backend, &bias)? {
+            self.backend.linear_backward_bias(dy, dbias)?;
         }
         let mut dx = self.backend.scratch(shape.rows * inputs)?;
         let weight = self.weight(&weight);

@@ -2,8 +2,7 @@
 
 use candle_core::{D, Result, Tensor};
 
-use super::layout::Run;
-use crate::ops;
+use super::{layout::Run, ops};
 
 /// Attention inside every sequence of every run: rows in, rows out.
 ///

@@ -2,11 +2,8 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use super::{Batch, Look, Model, attention, look};
-use crate::{
-    elementary::{exp, ln, sin_cos},
-    ops,
-};
+use super::{Batch, Look, Model, attention, look, ops};
+use crate::elementary::{exp, ln, sin_cos};
 
 /// How a layer's queries meet keys: `(layer, q [n, heads, d], k, v [n, groups, d])` to `[n, heads * d]`.
 pub(crate) type Attend<'a> = &'a mut dyn FnMut(usize, &Tensor, &Tensor, &Tensor) -> Result<Tensor>;

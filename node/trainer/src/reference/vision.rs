@@ -2,11 +2,8 @@
 
 use candle_core::{D, Device, Result, Tensor};
 
-use super::{Batch, ClassStrip, Look, Model, attention, look};
-use crate::{
-    elementary::{exp, ln},
-    ops,
-};
+use super::{Batch, ClassStrip, Look, Model, attention, look, ops};
+use crate::elementary::{exp, ln};
 
 /// Base of the rotary frequencies of the tower.
 const THETA: f64 = 10_000.0;

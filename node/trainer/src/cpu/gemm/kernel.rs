@@ -169,12 +169,12 @@ macro_rules! vector_kernel {
 
             #[target_feature(enable = $features)]
             unsafe fn pack_left(a: Matrix<'_>, panels: &mut [f32]) {
-                pack_rows::<$rows>(a, panels, |square| turn(square));
+                pack_rows::<$rows>(a, panels, |square, ahead, stride| turn(square, ahead, stride));
             }
 
             #[target_feature(enable = $features)]
             unsafe fn pack_right(b: Matrix<'_>, panels: &mut [f32]) {
-                pack_rows::<{ $vectors * $lanes }>(b, panels, |square| turn(square));
+                pack_rows::<{ $vectors * $lanes }>(b, panels, |square, ahead, stride| turn(square, ahead, stride));
             }
         }
     };
@@ -194,14 +194,18 @@ vector_kernel!(
     _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps
 );
 
-/// Turns rows into columns: pairs, then fours, then halves change places.
+/// Turns rows into columns: pairs, then fours, then halves change places. Rows of the next square lie on a page each,
+/// which the processor does not foresee.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn turn(square: &mut [[f32; SQUARE]; SQUARE]) {
+fn turn(square: &mut [[f32; SQUARE]; SQUARE], ahead: *const f32, stride: usize) {
     use std::arch::x86_64::{
-        _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
-        _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+        _MM_HINT_T0, _mm_prefetch, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_setzero_ps,
+        _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
     };
+    for i in 0..SQUARE {
+        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(i * stride).cast());
+    }
     let mut rows = [_mm256_setzero_ps(); SQUARE];
     for (vector, row) in rows.iter_mut().zip(square.iter()) {
         // SAFETY: a row has eight numbers.

@@ -51,7 +51,9 @@ fn pack_apart<const W: usize>(part: Matrix<'_>, steps: &mut [[f32; W]], turn: im
                 let at = (first + i) * part.row_stride + k;
                 *row = *part.numbers[at..].first_chunk().expect("a whole square");
             }
-            turn(&mut square);
+            // the panel's next rows, or the next panel's first ones, come after this row's end
+            let ahead = part.numbers.as_ptr().wrapping_add((first + SQUARE) * part.row_stride + k);
+            turn(&mut square, ahead, part.row_stride);
             for (step, row) in steps[k..].iter_mut().zip(&square) {
                 step[first..first + SQUARE].copy_from_slice(row);
             }
@@ -72,13 +74,14 @@ fn pack_apart<const W: usize>(part: Matrix<'_>, steps: &mut [[f32; W]], turn: im
 /// Side of the squares that are turned.
 pub(super) const SQUARE: usize = 8;
 
-/// Turns rows into columns.
-pub(super) trait Turn: Fn(&mut [[f32; SQUARE]; SQUARE]) + Copy {}
+/// Turns rows into columns, and may ask the caches for the square that comes next: the numbers that its rows begin with
+/// lie at a pointer and so many numbers apart.
+pub(super) trait Turn: Fn(&mut [[f32; SQUARE]; SQUARE], *const f32, usize) + Copy {}
 
-impl<F: Fn(&mut [[f32; SQUARE]; SQUARE]) + Copy> Turn for F {}
+impl<F: Fn(&mut [[f32; SQUARE]; SQUARE], *const f32, usize) + Copy> Turn for F {}
 
-/// The same in plain code.
-pub(super) fn turn_plainly(square: &mut [[f32; SQUARE]; SQUARE]) {
+/// Turns rows into columns in plain code, and asks for nothing.
+pub(super) fn turn_plainly(square: &mut [[f32; SQUARE]; SQUARE], _: *const f32, _: usize) {
     let rows = *square;
     for (i, column) in square.iter_mut().enumerate() {
         for (slot, row) in column.iter_mut().zip(&rows) {

@@ -1,4 +1,7 @@
-//! The same operations from candle-core's own differentiable ones: slower, and plainly right. Tests hold ours to them.
+//! The operations of the model, from candle-core's own differentiable ones: slow, and plainly right.
+//!
+//! candle-nn's fused `rms_norm`, `layer_norm`, `softmax_last_dim` and `rope` cut the graph without a word, so none of
+//! them is used. The processor's own operations are held to these in its tests.
 
 use candle_core::{D, Result, Tensor};
 
@@ -65,4 +68,13 @@ pub(crate) fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 /// The exact GELU, `x * Phi(x)`.
 pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
     x.gelu_erf()
+}
+
+/// Negative log-likelihood of `targets [n]` under `logits [n, vocabulary]`, in nats per row.
+pub(crate) fn nll(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let largest = logits.max_keepdim(D::Minus1)?.detach();
+    let shifted = logits.broadcast_sub(&largest)?;
+    let normaliser = shifted.exp()?.sum(D::Minus1)?.log()?;
+    let picked = shifted.gather(&targets.unsqueeze(1)?, D::Minus1)?.squeeze(1)?;
+    normaliser - picked
 }
