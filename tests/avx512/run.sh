@@ -4,7 +4,7 @@
 #     tests/avx512/run.sh [path of the talkoot binary] [folder for the machine's files]
 #
 # Boots Debian's kernel with nothing but busybox and the binary, runs `talkoot bench bits`, and compares what it prints.
-# Takes some minutes. Needs the packages bochs bochsbios vgabios isolinux syslinux-common genisoimage busybox-static cpio
+# Takes two minutes. Needs the packages bochs bochsbios vgabios isolinux syslinux-common genisoimage busybox-static cpio
 # and linux-image-cloud-amd64, whose kernel it finds in /boot; KERNEL names another.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -30,6 +30,7 @@ cat >"$root/init" <<'INIT'
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sys /sys
 /bin/busybox mount -t devtmpfs dev /dev
+exec >/dev/ttyS0 2>&1
 /bin/busybox grep -o -m 1 -w avx512f /proc/cpuinfo
 /bin/talkoot --threads 1 bench bits --json
 /bin/talkoot --threads 1 bench bits --json --no-checkpoint
@@ -38,7 +39,8 @@ echo THE END
 INIT
 chmod +x "$root/init"
 
-# A compact disc that boots it.
+# A compact disc that boots it. The kernel would switch all vectors off, since the imitated processor's sizes of compacted
+# states contradict each other; without those features it does not look.
 disc=$work/disc
 mkdir -p "$disc/isolinux"
 cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$disc/isolinux/"
@@ -49,7 +51,7 @@ default talkoot
 prompt 0
 label talkoot
   kernel kernel
-  append initrd=initrd console=ttyS0 quiet tsc=reliable lpj=1000000 nokaslr mitigations=off
+  append initrd=initrd console=ttyS0,115200 quiet clearcpuid=xsaves,xsavec,pku tsc=reliable lpj=1000000 mitigations=off
 MENU
 genisoimage -quiet -o "$work/disc.iso" -b isolinux/isolinux.bin -c isolinux/boot.cat -no-emul-boot \
     -boot-load-size 4 -boot-info-table "$disc"
@@ -62,7 +64,7 @@ vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
 ata0-master: type=cdrom, path="$work/disc.iso", status=inserted
 boot: cdrom
 com1: enabled=1, mode=file, dev="$work/serial.txt"
-display_library: nogui
+display_library: rfb, options="timeout=0"
 log: "$work/bochs.log"
 panic: action=fatal
 MACHINE
@@ -76,7 +78,7 @@ until grep -q "THE END" "$work/serial.txt"; do
     sleep 2
 done
 
-cat "$work/serial.txt"
+grep -e avx512f -e exact "$work/serial.txt"
 grep -q avx512f "$work/serial.txt" || { echo "the imitated processor shows no AVX-512"; exit 1; }
 [ "$(grep -c '"exact":true' "$work/serial.txt")" -eq 2 ] || { echo "FAILED: other bits"; exit 1; }
 echo "ok: the bits of the exact class, computed with AVX-512"
