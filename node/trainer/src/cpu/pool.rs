@@ -125,4 +125,15 @@ mod tests {
         pool.take(64).fill(7.0);
         assert!(pool.zeros(64).iter().all(|&x| x == 0.0));
     }
+
+    #[test]
+    fn a_buffer_is_as_long_as_was_asked_for_whatever_it_was_before() {
+        let pool = Pool::default();
+        pool.take(64).fill(7.0);
+        let shorter = pool.zeros(40);
+        assert_eq!((shorter.len(), shorter.iter().sum::<f32>()), (40, 0.0));
+        drop(shorter);
+        let longer = pool.zeros(64);
+        assert_eq!((longer.len(), longer.iter().sum::<f32>()), (64, 0.0));
+    }
 }
