@@ -58,6 +58,7 @@ pub mod sequence;
 pub mod shard;
 pub mod synth;
 pub mod tokenizer;
+pub mod work;
 
 pub use self::{
     heldout::HeldOutQuestion,

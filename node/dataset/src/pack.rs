@@ -16,28 +16,30 @@
 mod deal;
 mod finish;
 mod fit;
+mod job;
 mod measure;
 mod options;
 mod plan;
 mod report;
 mod table;
-mod work;
 mod write;
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 pub use self::{
     deal::{Dealt, deal},
     fit::{FitRules, Kind, fit},
-    options::{Input, MAX_SHARD_BYTES, PackOptions, Part, PixelCheck, Step},
+    options::{Input, MAX_SHARD_BYTES, PackOptions, PixelCheck, Step},
     report::{PackReport, Spread},
 };
+pub use crate::work::Part;
 use crate::{
-    ingest::IngestError, manifest::ManifestError, progress::Progress, sample::ListError,
+    ingest::IngestError,
+    manifest::ManifestError,
+    progress::Progress,
+    sample::ListError,
     tokenizer::TokenizerError,
+    work::{WorkError, remove_folder},
 };
 
 /// Why a data set was not packed.
@@ -97,12 +99,6 @@ pub enum PackError {
         /// How many there may be.
         limit: u64,
     },
-    /// Work was begun here with other options or other data.
-    #[error("{} was begun with other options or other data; give the same ones, or pack anew without --resume", work.display())]
-    OtherWork {
-        /// The folder with the unfinished work.
-        work: PathBuf,
-    },
     /// A step is asked for before the one that it builds on is done.
     #[error("{missing} is not done in {}; do it first", work.display())]
     NotYet {
@@ -111,46 +107,15 @@ pub enum PackError {
         /// The folder with the unfinished work.
         work: PathBuf,
     },
-    /// A file of unfinished work is damaged.
-    #[error("{} is damaged: {reason}; pack anew without --resume", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// A file cannot be written.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
+    /// A file or the folder of unfinished work is no good.
+    #[error(transparent)]
+    Work(#[from] WorkError),
     /// The manifest cannot be written.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// Something cannot be written as JSON.
     #[error("cannot write JSON")]
     Json(#[from] serde_json::Error),
-}
-
-fn read_error(path: &Path) -> impl FnOnce(io::Error) -> PackError {
-    move |source| PackError::Read { path: path.to_path_buf(), source }
-}
-
-fn write_error(path: &Path) -> impl FnOnce(io::Error) -> PackError {
-    move |source| PackError::Write { path: path.to_path_buf(), source }
 }
 
 /// Packs a data set into [`PackOptions::out`]: a file for each shard, for the manifest and for the tokenizer, named by
@@ -181,9 +146,9 @@ pub fn pack_step(
 ) -> Result<Option<PackReport>, PackError> {
     options.check()?;
     if step == Step::All && !resume {
-        work::discard(options)?;
+        remove_folder(&options.work_folder())?;
     }
-    let job = work::Job::open(options, progress)?;
+    let job = job::Job::open(options, progress)?;
     match step {
         Step::Measure(part) => measure::measure(&job, part)?,
         Step::Plan => drop(plan::plan(&job)?),

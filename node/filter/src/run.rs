@@ -2,24 +2,22 @@
 
 mod examining;
 mod finish;
+mod job;
 mod rows;
 mod table;
-mod work;
 
-use std::{
-    io,
-    path::{Path, PathBuf},
+use std::path::PathBuf;
+
+use talkoot_dataset::{
+    Progress,
+    sample::ListError,
+    work::{MAX_LISTS, PLAIN_NAME, Part, WorkError, is_plain_name, remove_folder},
 };
-
-use talkoot_dataset::{Progress, pack::Part, sample::ListError};
 
 use crate::{
     config::{Config, ConfigError},
     report::FilterReport,
 };
-
-/// Most lists of samples: their number takes 16 bits of a sample's place.
-const MAX_LISTS: usize = 1 << 16;
 
 /// What to filter, and how.
 #[derive(Debug, Clone)]
@@ -71,12 +69,6 @@ pub enum FilterError {
         /// How many there may be.
         limit: u64,
     },
-    /// The lists have too many picture folders together.
-    #[error("the lists have more than {limit} picture folders together; filter them in several groups")]
-    TooManyRoots {
-        /// How many there may be.
-        limit: usize,
-    },
     /// A list is not as it was examined.
     #[error("{} changed while it was filtered: {reason}; filter anew without --resume", list.display())]
     Changed {
@@ -95,46 +87,9 @@ pub enum FilterError {
         /// Samples dropped.
         dropped: u64,
     },
-    /// Work was begun here with other options or other lists.
-    #[error("{} was begun with other rules or other lists; give the same ones, or filter anew without --resume", work.display())]
-    OtherWork {
-        /// The folder with the unfinished work.
-        work: PathBuf,
-    },
-    /// The end is asked for before all parts are examined.
-    #[error("examining is not done in {} ({done} parts are, and no split has all of its); do it first", work.display())]
-    NotYet {
-        /// How many parts are examined.
-        done: usize,
-        /// The folder with the unfinished work.
-        work: PathBuf,
-    },
-    /// A file of unfinished work is damaged.
-    #[error("{} is damaged: {reason}; filter anew without --resume", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// A file cannot be written.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
+    /// A file or the folder of unfinished work is no good, or examining is not done.
+    #[error(transparent)]
+    Work(#[from] WorkError),
     /// The histograms cannot be drawn.
     #[error("cannot draw the histograms: {reason}")]
     Draw {
@@ -143,20 +98,11 @@ pub enum FilterError {
     },
 }
 
-fn read_error(path: &Path) -> impl FnOnce(io::Error) -> FilterError {
-    move |source| FilterError::Read { path: path.to_path_buf(), source }
-}
-
-fn write_error(path: &Path) -> impl FnOnce(io::Error) -> FilterError {
-    move |source| FilterError::Write { path: path.to_path_buf(), source }
-}
-
 impl FilterOptions {
     fn check(&self) -> Result<(), FilterError> {
         let wrong = |option, got: String, must: String| Err(FilterError::Option { option, got, must });
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(plain) {
-            return wrong("name", format!("{:?}", self.name), "1 to 64 letters, digits, '-' or '_'".into());
+        if !is_plain_name(&self.name) {
+            return wrong("name", format!("{:?}", self.name), PLAIN_NAME.into());
         }
         if !(1..=MAX_LISTS).contains(&self.lists.len()) {
             return wrong("lists", self.lists.len().to_string(), format!("1 to {MAX_LISTS}"));
@@ -166,6 +112,11 @@ impl FilterOptions {
 
     fn file(&self, end: &str) -> PathBuf {
         self.out.join(format!("{}.{end}", self.name))
+    }
+
+    /// The folder of unfinished work.
+    fn work_folder(&self) -> PathBuf {
+        self.file("work")
     }
 }
 
@@ -178,7 +129,7 @@ impl FilterOptions {
 /// does not stop it.
 pub fn filter(options: &FilterOptions) -> Result<FilterReport, FilterError> {
     let done = filter_step(options, Step::All, false, &())?;
-    done.ok_or_else(|| FilterError::NotYet { done: 0, work: options.out.clone() })
+    done.ok_or_else(|| WorkError::NotYet { step: "filtering", done: 0, work: options.work_folder() }.into())
 }
 
 /// Does one step of the filtering, or all; gives the report when everything is done.
@@ -196,9 +147,9 @@ pub fn filter_step(
 ) -> Result<Option<FilterReport>, FilterError> {
     options.check()?;
     if step == Step::All && !resume {
-        work::discard(options)?;
+        remove_folder(&options.work_folder())?;
     }
-    let job = work::Job::open(options, progress)?;
+    let job = job::Job::open(options, progress)?;
     match step {
         Step::Examine(part) => {
             examining::examine(&job, part)?;

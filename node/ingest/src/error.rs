@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use talkoot_dataset::sample::ListError;
+use talkoot_dataset::{
+    sample::ListError,
+    work::{self, WorkError},
+};
 
 use crate::FetchError;
 
@@ -62,12 +65,6 @@ pub enum IngestError {
         /// The rejects file.
         rejects: PathBuf,
     },
-    /// Work was begun here with other options.
-    #[error("{} was begun with other options or inputs; give the same ones, or begin anew without --resume", work.display())]
-    OtherWork {
-        /// The folder with the unfinished work.
-        work: PathBuf,
-    },
     /// A file is not as it was when the work began.
     #[error("{} had {expected} bytes when the work began and has {got}; begin anew without --resume", path.display())]
     Changed {
@@ -77,14 +74,6 @@ pub enum IngestError {
         expected: u64,
         /// Its length now.
         got: u64,
-    },
-    /// A file of unfinished work is damaged.
-    #[error("{} is damaged: {reason}; begin anew without --resume", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
     },
     /// Samples and rejects are not as many as there were records: a mistake in the program, which must not pass.
     #[error("{records} records came in, and {samples} samples and {rejects} rejects out; please report this")]
@@ -96,24 +85,9 @@ pub enum IngestError {
         /// Rejects out.
         rejects: u64,
     },
-    /// A file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// A file cannot be written.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
+    /// A file or the folder of unfinished work is no good.
+    #[error(transparent)]
+    Work(#[from] WorkError),
     /// A list of samples of unfinished work cannot be read.
     #[error(transparent)]
     List(#[from] ListError),
@@ -122,10 +96,12 @@ pub enum IngestError {
     Json(#[from] serde_json::Error),
 }
 
+/// That `path` cannot be read.
 pub(crate) fn read_error(path: &Path) -> impl FnOnce(io::Error) -> IngestError {
-    move |source| IngestError::Read { path: path.to_path_buf(), source }
+    move |source| work::read_error(path)(source).into()
 }
 
+/// That `path` cannot be written.
 pub(crate) fn write_error(path: &Path) -> impl FnOnce(io::Error) -> IngestError {
-    move |source| IngestError::Write { path: path.to_path_buf(), source }
+    move |source| work::write_error(path)(source).into()
 }

@@ -2,13 +2,18 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
 };
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use talkoot_dataset::{ListReader, ListWriter, Progress, Roots, progress::Unit, sample::RejectWriter};
+use serde::{Deserialize, Serialize};
+use talkoot_dataset::{
+    ListReader, ListWriter, Progress, Roots,
+    progress::Unit,
+    sample::RejectWriter,
+    work::{WorkError, WorkFolder, put_json, read_json, remove_file, remove_folder},
+};
 
 use crate::{
     IngestError, IngestOptions, IngestReport, SourceFile,
@@ -27,7 +32,7 @@ pub(crate) struct Job<'a> {
     pub(crate) roots: Roots,
     /// The root of the store.
     pub(crate) store_root: String,
-    work: PathBuf,
+    work: WorkFolder,
     files: Vec<SourceFile>,
     fingerprint: String,
 }
@@ -82,7 +87,7 @@ fn finished(options: &IngestOptions, fingerprint: &str) -> Result<Option<IngestR
         return Ok(None);
     }
     // A kill may have come while the work was cleared away.
-    remove(&out_file(options, "work"))?;
+    remove_folder(&out_file(options, "work"))?;
     Ok(Some(report))
 }
 
@@ -114,51 +119,44 @@ impl<'a> Job<'a> {
         let store_root = format!("{}.pictures", options.name);
         let folders = [out_file(options, "pictures"), options.out.join(fetched_root(options)), work.clone()];
         if !resume || !work.join("job.json").exists() {
-            let report = out_file(options, "ingest.json");
-            match fs::remove_file(&report) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(write_error(&report)(error));
-                }
-                _ => {}
-            }
-            for folder in &folders {
-                remove(folder)?;
-            }
+            remove_file(&out_file(options, "ingest.json"))?;
+            folders.iter().try_for_each(|folder| remove_folder(folder))?;
         }
-        for folder in &folders {
+        let [store, fetched, work] = folders;
+        for folder in [&store, &fetched] {
             fs::create_dir_all(folder).map_err(write_error(folder))?;
         }
+        let work = WorkFolder::open(work, &[])?;
         let mut job =
             Self { options, progress, roots: Roots::new(), store_root, work, files: Vec::new(), fingerprint };
         let catalogue = job.catalogue()?;
         for (name, folder) in &catalogue.roots {
             job.roots.add(name, folder).map_err(read_error(folder))?;
         }
-        let [store, fetched, _] = &folders;
-        job.roots.add(&job.store_root, store).map_err(read_error(store))?;
-        job.roots.add(&fetched_root(options), fetched).map_err(read_error(fetched))?;
+        job.roots.add(&job.store_root, &store).map_err(read_error(&store))?;
+        job.roots.add(&fetched_root(options), &fetched).map_err(read_error(&fetched))?;
         job.files = catalogue.files;
         Ok(job)
     }
 
     /// The files of records: as they were found when the work began.
     fn catalogue(&self) -> Result<Catalogue, IngestError> {
-        let path = self.work.join("job.json");
+        let path = self.work.file("job.json");
         if !path.exists() {
             let catalogue = Catalogue::of(self.options, &Fetcher::new(self.options.fetch.clone()))?;
             let fingerprint = self.fingerprint.clone();
-            self.put_json("job.json", &JobFile { fingerprint, catalogue: catalogue.clone() })?;
+            put_json(&path, &JobFile { fingerprint, catalogue: catalogue.clone() })?;
             return Ok(catalogue);
         }
         let begun: JobFile = read_json(&path)?;
         if begun.fingerprint != self.fingerprint {
-            return Err(IngestError::OtherWork { work: self.work.clone() });
+            return Err(WorkError::OtherWork { work: self.work.path().to_path_buf() }.into());
         }
         Ok(begun.catalogue)
     }
 
     pub(crate) fn work_file(&self, name: &str) -> PathBuf {
-        self.work.join(name)
+        self.work.file(name)
     }
 
     pub(crate) fn store_folder(&self) -> PathBuf {
@@ -167,11 +165,6 @@ impl<'a> Job<'a> {
 
     pub(crate) fn store_file(&self, name: &str) -> PathBuf {
         self.store_folder().join(name)
-    }
-
-    /// Writes a small file of the work, whole or not at all.
-    pub(crate) fn put_json(&self, name: &str, value: &impl Serialize) -> Result<(), IngestError> {
-        put(&self.work_file(name), &serde_json::to_vec(value)?)
     }
 
     /// Where a file of records lies, here.
@@ -251,11 +244,12 @@ impl<'a> Job<'a> {
         // Of what was written, not of what was counted on the way.
         Counts { samples, rejects: kinds, ..counts.clone() }.check()?;
         let report = self.report(counts, list_path, rejects_path);
-        put(&out_file(self.options, "ingest.json"), &serde_json::to_vec_pretty(&report)?)?;
-        remove(&self.work)?;
+        self.work
+            .publish_bytes(&out_file(self.options, "ingest.json"), &serde_json::to_vec_pretty(&report)?)?;
+        remove_folder(self.work.path())?;
         for (name, folder) in self.roots.iter() {
             if !roots.iter().any(|(used, _)| used == name) {
-                remove(folder)?;
+                remove_folder(folder)?;
             }
         }
         Ok(report)
@@ -301,33 +295,8 @@ fn copy_rejects(from: &Path, to: &mut RejectWriter, to_path: &Path) -> Result<()
     for line in BufReader::new(file).lines() {
         let line = line.map_err(read_error(from))?;
         let reject = serde_json::from_str(&line)
-            .map_err(|error| IngestError::Damaged { path: from.to_path_buf(), reason: error.to_string() })?;
+            .map_err(|error| WorkError::Damaged { path: from.to_path_buf(), reason: error.to_string() })?;
         to.write(&reject).map_err(write_error(to_path))?;
     }
     Ok(())
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, IngestError> {
-    let bytes = fs::read(path).map_err(read_error(path))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| IngestError::Damaged { path: path.to_path_buf(), reason: error.to_string() })
-}
-
-fn put(path: &Path, bytes: &[u8]) -> Result<(), IngestError> {
-    let put = || {
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let mut file = File::create(&part)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&part, path)
-    };
-    put().map_err(write_error(path))
-}
-
-fn remove(folder: &Path) -> Result<(), IngestError> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(write_error(folder)(error)),
-        _ => Ok(()),
-    }
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use talkoot_dataset::work::{PLAIN_NAME, is_plain_name};
+
 use crate::{FetchOptions, IngestError, Tools, VideoOptions};
 
 /// What to read, and how.
@@ -49,9 +51,8 @@ impl IngestOptions {
     pub(crate) fn check(&self) -> Result<(), IngestError> {
         let wrong =
             |option, got: String, must: &str| Err(IngestError::Option { option, got, must: must.to_owned() });
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(plain) {
-            return wrong("name", format!("{:?}", self.name), "1 to 64 letters, digits, '-' or '_'");
+        if !is_plain_name(&self.name) {
+            return wrong("name", format!("{:?}", self.name), PLAIN_NAME);
         }
         if self.inputs.is_empty() {
             return wrong("inputs", "none".into(), "at least one file, folder or address");

@@ -15,6 +15,7 @@ use talkoot_dataset::{
     ingest::{Fault, Record, picture_file},
     preprocess::DecodeLimits,
     sample::{Origin, RejectWriter},
+    work::put_json,
 };
 
 use crate::{
@@ -223,7 +224,7 @@ impl<'a> Piece<'a> {
         let path = self.job.work_file(&piece_name(self.number, "rejects"));
         self.rejects.finish().map_err(write_error(&path))?;
         self.counts.check()?;
-        self.job.put_json(&piece_name(self.number, "done"), &self.counts)?;
+        put_json(&self.job.work_file(&piece_name(self.number, "done")), &self.counts)?;
         Ok(self.counts)
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::json;
 use talkoot_dataset::{
-    ListWriter, PackInput, Roots, Sample, chat::Message, ingest::ingest, pack::Part, sample::Origin,
+    ListWriter, PackInput, Roots, Sample, chat::Message, ingest::ingest, sample::Origin, work::Part,
 };
 use talkoot_filter::{
     Config, FilterOptions, Step, duplicates,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use talkoot_dataset::{Progress, pack::Part};
+use talkoot_dataset::{Progress, work::Part};
 use talkoot_filter::{Config, FilterOptions, FilterReport, Step, config::DEFAULT_TOML, filter_step};
 
 use crate::{commands::say, progress::Bar};

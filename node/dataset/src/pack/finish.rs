@@ -11,16 +11,16 @@ use talkoot_protocol::digest::BlobRef;
 
 use super::{
     PackError, PackReport,
+    job::{INGEST_REJECTS, Job},
     measure::measured_files,
     plan::Plan,
-    read_error,
-    work::{INGEST_REJECTS, Job, discard},
     write,
 };
 use crate::{
     index::{PackIndex, ShardEntry, Totals},
     manifest::{self, Making, SourceCount},
     sample::Reject,
+    work::{WorkError, read_error, remove_folder},
 };
 
 /// Writes tokenizer, manifest, rejects and report. The report is the last file: whoever finds it finds the rest.
@@ -39,11 +39,11 @@ pub(super) fn finish(job: &Job<'_>, plan: &Plan) -> Result<PackReport, PackError
         sources,
         sections: options.sections.clone(),
     };
-    job.publish(&options.out.join(index.tokenizer.digest.to_string()), &options.tokenizer)?;
+    job.folder.publish_bytes(&options.out.join(index.tokenizer.digest.to_string()), &options.tokenizer)?;
     let bytes = manifest::to_bytes(&index, &making, options.publisher.as_ref())?;
     let blob = BlobRef::of(&bytes);
-    job.publish(&options.out.join(blob.digest.to_string()), &bytes)?;
-    job.publish(&options.out.join(format!("{}.manifest", options.name)), &bytes)?;
+    job.folder.publish_bytes(&options.out.join(blob.digest.to_string()), &bytes)?;
+    job.folder.publish_bytes(&options.out.join(format!("{}.manifest", options.name)), &bytes)?;
     let report = PackReport {
         name: options.name.clone(),
         manifest: blob,
@@ -65,8 +65,8 @@ pub(super) fn finish(job: &Job<'_>, plan: &Plan) -> Result<PackReport, PackError
         rejects_path: job.rejects_path(),
     };
     let path = options.out.join(format!("{}.report.json", options.name));
-    job.publish(&path, &serde_json::to_vec_pretty(&report)?)?;
-    discard(options)?;
+    job.folder.publish_bytes(&path, &serde_json::to_vec_pretty(&report)?)?;
+    remove_folder(job.folder.path())?;
     job.progress.end();
     Ok(report)
 }
@@ -126,16 +126,16 @@ pub(super) fn write_rejects(job: &Job<'_>, seen: u64) -> Result<(u64, BTreeMap<S
         serde_json::to_writer(&mut lines, reject)?;
         lines.push(b'\n');
     }
-    job.publish(&job.rejects_path(), &lines)?;
+    job.folder.publish_bytes(&job.rejects_path(), &lines)?;
     Ok((records, kinds))
 }
 
-fn read_rejects(path: &Path, rejects: &mut Vec<Reject>) -> Result<(), PackError> {
+fn read_rejects(path: &Path, rejects: &mut Vec<Reject>) -> Result<(), WorkError> {
     let file = File::open(path).map_err(read_error(path))?;
     for line in BufReader::new(file).lines() {
         let line = line.map_err(read_error(path))?;
         let reject = serde_json::from_str(&line)
-            .map_err(|error| PackError::Damaged { path: path.to_path_buf(), reason: error.to_string() })?;
+            .map_err(|error| WorkError::Damaged { path: path.to_path_buf(), reason: error.to_string() })?;
         rejects.push(reject);
     }
     Ok(())

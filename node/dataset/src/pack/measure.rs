@@ -3,15 +3,14 @@
 //! A picture's tokens follow from its size, which its head tells. So measuring is exact without decoding, and decodes
 //! only to find out whether a picture can be.
 
-use std::{fs, path::Path};
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use super::{
     PackError, PackOptions, Part, PixelCheck,
-    table::{Measured, Place, Row, chunk_head, write_chunk},
-    work::{Job, put_json},
-    write_error,
+    job::Job,
+    table::{Measured, Row, chunk_head, write_chunk},
 };
 use crate::{
     chat::{self, ChatError},
@@ -20,9 +19,10 @@ use crate::{
         llm_tokens,
     },
     progress::Unit,
-    sample::{ListReader, PictureRef, Placed, Reject, RejectKind, RejectWriter, Roots, Sample},
+    sample::{PictureRef, Placed, Reject, RejectKind, RejectWriter, Roots, Sample},
     shard::{MAX_PACK_BYTES, PackedSample, PictureFormat, StoredPicture, fragment, sample_bytes},
     tokenizer::Tokenizer,
+    work::{Place, each_chunk, write_error},
 };
 
 /// Samples of a chunk: what is measured again after a kill, at most.
@@ -131,46 +131,28 @@ fn measure_one(sample: &Sample, roots: &Roots, job: &Job<'_>) -> Result<Prepared
     prepare(sample, pictures, job.options, &job.tokenizer)
 }
 
+/// The endings of a chunk's two files.
+const TABLE: &str = "table";
+const REJECTS: &str = "rejects";
+
 /// Measures the samples of a part, chunk by chunk; what an earlier try has measured is left as it is.
 pub(super) fn measure(job: &Job<'_>, part: Part) -> Result<(), PackError> {
-    let mark = job.file(&mark_name(part));
-    if mark.exists() {
+    let files = job.measured();
+    if files.is_done(part) {
         return Ok(());
     }
     let (mut chunk, mut skip) = (0, 0);
-    while job.file(&chunk_name(part, chunk)).exists() {
-        skip += chunk_head(&job.file(&chunk_name(part, chunk)), &job.fingerprint)?.seen;
+    while files.chunk(part, chunk, TABLE).exists() {
+        skip += chunk_head(&files.chunk(part, chunk, TABLE), &job.fingerprint)?.seen;
         chunk += 1;
     }
-    let total = job.lists.iter().map(|list| list.bytes).sum();
-    job.progress.begin("measuring", total, Unit::Bytes);
-    let mut some: Vec<(usize, Placed)> = Vec::new();
-    for (at, list) in job.lists.iter().enumerate() {
-        let mut reader = ListReader::open(&list.path)?;
-        let mut told = 0;
-        loop {
-            let next = reader.next_where(|id| {
-                let mine = id.part(part.of()) == part.index();
-                let measured = mine && skip > 0;
-                skip -= u64::from(measured);
-                mine && !measured
-            });
-            let Some(placed) = next.transpose()? else { break };
-            some.push((at, placed));
-            if some.len() >= CHUNK_SAMPLES {
-                measure_chunk(job, part, chunk, &std::mem::take(&mut some))?;
-                chunk += 1;
-                job.progress.advance(reader.bytes_read() - told);
-                told = reader.bytes_read();
-            }
-        }
-        job.progress.advance(list.bytes - told);
-    }
-    if !some.is_empty() {
-        measure_chunk(job, part, chunk, &some)?;
+    job.progress.begin("measuring", job.lists.iter().map(|list| list.bytes).sum(), Unit::Bytes);
+    each_chunk(&job.lists, part, skip, CHUNK_SAMPLES, job.progress, |some| {
+        measure_chunk(job, part, chunk, some)?;
         chunk += 1;
-    }
-    put_json(&mark, &chunk)
+        Ok::<_, PackError>(())
+    })?;
+    Ok(files.mark_done(part, chunk)?)
 }
 
 /// Rejects first: the table's chunk says that both are there.
@@ -185,7 +167,7 @@ fn measure_chunk(job: &Job<'_>, part: Part, chunk: u32, some: &[(usize, Placed)]
             Ok(Row { draw, sample: Measured { place, tokens: prepared.tokens, bytes: prepared.bytes } })
         })
         .collect();
-    let path = job.file(&rejects_name(part, chunk));
+    let path = job.measured().chunk(part, chunk, REJECTS);
     let mut rejects = RejectWriter::create(&path).map_err(write_error(&path))?;
     let mut rows = Vec::with_capacity(some.len());
     for ((_, placed), outcome) in some.iter().zip(outcomes) {
@@ -198,50 +180,25 @@ fn measure_chunk(job: &Job<'_>, part: Part, chunk: u32, some: &[(usize, Placed)]
         }
     }
     rejects.finish().map_err(write_error(&path))?;
-    write_chunk(&job.file(&chunk_name(part, chunk)), &job.fingerprint, some.len() as u64, rows)
-}
-
-fn chunk_name(part: Part, chunk: u32) -> String {
-    format!("measure/{:05}-of-{:05}.{chunk:06}.table", part.index(), part.of())
-}
-
-fn rejects_name(part: Part, chunk: u32) -> String {
-    format!("measure/{:05}-of-{:05}.{chunk:06}.rejects", part.index(), part.of())
-}
-
-fn mark_name(part: Part) -> String {
-    format!("measure/{:05}-of-{:05}.done", part.index(), part.of())
+    let table = job.measured().chunk(part, chunk, TABLE);
+    Ok(write_chunk(&table, &job.fingerprint, some.len() as u64, rows)?)
 }
 
 /// The chunks of tables and of rejects, when all parts of some split are measured.
 pub(super) struct MeasuredFiles {
-    pub(super) tables: Vec<std::path::PathBuf>,
-    pub(super) rejects: Vec<std::path::PathBuf>,
+    pub(super) tables: Vec<PathBuf>,
+    pub(super) rejects: Vec<PathBuf>,
 }
 
-/// Finds the measured parts. When several splits are complete, which say the same, the coarsest is taken.
+/// Finds the measured parts.
 pub(super) fn measured_files(job: &Job<'_>) -> Result<MeasuredFiles, PackError> {
-    let folder = job.file("measure");
-    let mut parts: Vec<Part> = Vec::new();
-    for entry in fs::read_dir(&folder).map_err(super::read_error(&folder))? {
-        let name = entry.map_err(super::read_error(&folder))?.file_name();
-        let part = name.to_str().and_then(|name| {
-            let (index, of) = name.strip_suffix(".done")?.split_once("-of-")?;
-            Part::new(index.parse().ok()?, of.parse().ok()?)
-        });
-        parts.extend(part);
-    }
-    parts.sort_unstable_by_key(|part| (part.of(), part.index()));
-    let split = parts.chunk_by(|a, b| a.of() == b.of()).find(|some| some.len() == some[0].of() as usize);
-    let Some(split) = split else {
-        let done = parts.len();
-        return Err(job.not_yet(format!("measuring ({done} parts are done, and no split has all of its)")));
-    };
+    let parts = job.measured();
     let mut files = MeasuredFiles { tables: Vec::new(), rejects: Vec::new() };
-    for &part in split {
-        let chunks: u32 = super::work::read_json(&job.file(&mark_name(part)))?;
-        files.tables.extend((0..chunks).map(|chunk| job.file(&chunk_name(part, chunk))));
-        files.rejects.extend((0..chunks).map(|chunk| job.file(&rejects_name(part, chunk))));
+    for part in parts.whole_split()? {
+        for chunk in 0..parts.chunks(part)? {
+            files.tables.push(parts.chunk(part, chunk, TABLE));
+            files.rejects.push(parts.chunk(part, chunk, REJECTS));
+        }
     }
     Ok(files)
 }

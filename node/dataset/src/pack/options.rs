@@ -1,6 +1,6 @@
 //! What to pack, how, and which share of the work.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use talkoot_protocol::identity::Keypair;
@@ -10,12 +10,11 @@ use crate::{
     index::MAX_SEQUENCE_TOKENS,
     manifest::MAX_SECTION_BYTES,
     preprocess::{PreprocessOptions, TOKEN_SIDE},
+    work::{MAX_LISTS, PLAIN_NAME, Part, is_plain_name},
 };
 
 /// Most bytes that a shard may be set to have.
 pub const MAX_SHARD_BYTES: u64 = 4 << 30;
-/// Most lists of samples: their number takes 16 bits of a sample's place.
-const MAX_LISTS: usize = 1 << 16;
 
 /// Where the samples come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,65 +84,16 @@ pub enum Step {
     Finish,
 }
 
-/// One of several shares of the work, `3/16` in text: numbers from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
-    index: u32,
-    of: u32,
-}
-
-/// A text is not a [`Part`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a part is written as 3/16, from 1/16 to 16/16 and of at most {limit}; got {got:?}", limit = Part::MOST)]
-pub struct ParsePartError {
-    got: String,
-}
-
-impl Part {
-    /// All of it.
-    pub const WHOLE: Self = Self { index: 0, of: 1 };
-    /// Most parts.
-    pub const MOST: u32 = 100_000;
-
-    /// Part `index` (from 0) of `of`, if there is one.
-    pub const fn new(index: u32, of: u32) -> Option<Self> {
-        if index < of && of <= Self::MOST { Some(Self { index, of }) } else { None }
-    }
-
-    /// Its number, from 0.
-    pub const fn index(self) -> u32 {
-        self.index
-    }
-
-    /// How many parts there are.
-    pub const fn of(self) -> u32 {
-        self.of
-    }
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.index + 1, self.of)
-    }
-}
-
-impl FromStr for Part {
-    type Err = ParsePartError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let numbers = text.split_once('/').and_then(|(a, b)| Some((a.parse::<u32>().ok()?, b.parse().ok()?)));
-        numbers
-            .and_then(|(number, of)| Self::new(number.checked_sub(1)?, of))
-            .ok_or_else(|| ParsePartError { got: text.chars().take(80).collect() })
-    }
-}
-
 impl PackOptions {
+    /// The folder of unfinished work.
+    pub(super) fn work_folder(&self) -> PathBuf {
+        self.out.join(format!("{}.work", self.name))
+    }
+
     pub(super) fn check(&self) -> Result<(), PackError> {
         let wrong = |option, got: String, must: String| Err(PackError::Option { option, got, must });
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(plain) {
-            return wrong("name", format!("{:?}", self.name), "1 to 64 letters, digits, '-' or '_'".into());
+        if !is_plain_name(&self.name) {
+            return wrong("name", format!("{:?}", self.name), PLAIN_NAME.into());
         }
         if let Input::Lists(lists) = &self.input
             && !(1..=MAX_LISTS).contains(&lists.len())

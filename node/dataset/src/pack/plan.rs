@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufWriter, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
 };
 
@@ -13,13 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     PackError, deal, finish, fit,
+    job::Job,
     measure::measured_files,
-    read_error,
     report::Spread,
-    table::{Measured, Place, chunk_head, merge},
-    work::{Job, put_file, put_json, read_json},
+    table::{Measured, chunk_head, merge},
 };
-use crate::shard::{MAX_PACKS, ShardWriter, pack_bytes_at_most};
+use crate::{
+    shard::{MAX_PACKS, ShardWriter, pack_bytes_at_most},
+    work::{Place, WorkError, put_file, put_json, read_error, read_json},
+};
 
 const SAMPLE_BYTES: u64 = 16;
 const PACK_BYTES: u64 = 4;
@@ -74,18 +76,15 @@ pub(super) fn plan(job: &Job<'_>) -> Result<Plan, PackError> {
     let kinds = fit(&counts, job.options.fit);
     let dealt = deal(samples.len(), |at| samples[at].tokens, &kinds, job.options.seed);
     put_file(&job.file("plan/packs"), |file| {
-        let mut file = BufWriter::with_capacity(1 << 20, file);
-        dealt.packs().try_for_each(|pack| file.write_all(&(pack.len() as u32).to_le_bytes()))?;
-        file.flush()
+        dealt.packs().try_for_each(|pack| file.write_all(&(pack.len() as u32).to_le_bytes()))
     })?;
     put_file(&job.file("plan/samples"), |file| {
-        let mut file = BufWriter::with_capacity(1 << 20, file);
         for sample in dealt.packs().flatten().map(|&at| samples[at as usize]) {
             file.write_all(&sample.place.bits().to_le_bytes())?;
             file.write_all(&sample.tokens.to_le_bytes())?;
             file.write_all(&sample.bytes.to_le_bytes())?;
         }
-        file.flush()
+        Ok(())
     })?;
     let bytes = dealt.packs().map(|pack| {
         let bytes = pack.iter().map(|&at| u64::from(samples[at as usize].bytes)).sum();
@@ -159,7 +158,7 @@ impl Plan {
         if !path.exists() {
             return Err(job.not_yet("the plan".into()));
         }
-        read_json(&path)
+        Ok(read_json(&path)?)
     }
 
     /// The samples of each pack of a shard.
@@ -180,7 +179,7 @@ impl Plan {
 }
 
 /// Records `first..first + count` of a file of records of `record_bytes` bytes.
-fn read_part(path: &Path, first: u64, count: u64, record_bytes: u64) -> Result<Vec<u8>, PackError> {
+fn read_part(path: &Path, first: u64, count: u64, record_bytes: u64) -> Result<Vec<u8>, WorkError> {
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
         file.seek(SeekFrom::Start(first * record_bytes))?;
@@ -192,7 +191,7 @@ fn read_part(path: &Path, first: u64, count: u64, record_bytes: u64) -> Result<V
     if bytes.len() as u64 == count * record_bytes {
         return Ok(bytes);
     }
-    Err(PackError::Damaged { path: path.to_path_buf(), reason: "it is shorter than the plan".into() })
+    Err(WorkError::Damaged { path: path.to_path_buf(), reason: "it is shorter than the plan".into() })
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
-use proptest::prelude::*;
 use rayon::prelude::*;
 use talkoot_protocol::digest::Digest;
 
@@ -127,7 +126,7 @@ fn steps_out_of_order_say_what_comes_first() {
     assert!(refused(Step::Finish).contains("shard 0"), "{}", refused(Step::Finish));
     let other = PackOptions { seed: 9, ..options.clone() };
     let error = pack_step(&other, Step::Plan, true, &()).unwrap_err();
-    assert!(matches!(error, PackError::OtherWork { .. }), "{error}");
+    assert!(matches!(error, PackError::Work(WorkError::OtherWork { .. })), "{error}");
 }
 
 /// Panics when it is told of the `left`th piece of progress: a process that dies there.
@@ -511,21 +510,4 @@ fn two_data_sets_are_compared() {
     let differs = inspect::diff(&one, &other);
     assert!(!differs.same && differs.shards_added > 0);
     assert!(differs.changes.contains(&("seed".into(), "1".into(), "2".into())), "{differs:?}");
-}
-
-proptest! {
-    #[test]
-    fn parts_are_read_as_written(index in 0u32..50, of in 1u32..50) {
-        match Part::new(index, of) {
-            Some(part) => prop_assert_eq!(part.to_string().parse::<Part>(), Ok(part)),
-            None => prop_assert!(index >= of),
-        }
-    }
-}
-
-#[test]
-fn a_part_that_is_none_is_refused() {
-    for text in ["", "3", "0/4", "5/4", "1/0", "a/b", "1/1000000"] {
-        assert!(text.parse::<Part>().is_err(), "{text}");
-    }
 }

@@ -12,12 +12,10 @@ use talkoot_protocol::digest::BlobRef;
 
 use super::{
     PackError, Part,
+    job::Job,
     measure::{describe, prepare},
     plan::{Plan, PlannedShard},
-    read_error,
     table::Measured,
-    work::{Job, put_json, read_json},
-    write_error,
 };
 use crate::{
     index::Totals,
@@ -25,6 +23,7 @@ use crate::{
     progress::Unit,
     sample::{PictureRef, Sample, list::read_at},
     shard::{PackBytes, PackedSample, ShardWriter, StoredPicture},
+    work::{put_json, read_error, read_json, write_error},
 };
 
 /// Packs made at a time for one shard: enough for every thread, little enough for memory.
@@ -101,7 +100,7 @@ fn write_shard(job: &Job<'_>, plan: &Plan, number: usize) -> Result<(), PackErro
         .into_iter()
         .map(|((source, licence), samples)| SourceCount { source, licence, samples })
         .collect();
-    put_json(&done_path(job, number), &ShardDone { blob: written.blob, totals, sources })
+    Ok(put_json(&done_path(job, number), &ShardDone { blob: written.blob, totals, sources })?)
 }
 
 /// Reads the samples of a pack and their pictures, and makes sure that they are what was measured.

@@ -1,12 +1,18 @@
 //! The first pass: looking at every sample of a part, chunk by chunk.
 
+use std::io::Write;
+
 use rayon::prelude::*;
-use talkoot_dataset::{ListReader, pack::Part, progress::Unit, sample::Placed};
+use talkoot_dataset::{
+    progress::Unit,
+    sample::Placed,
+    work::{Part, Place, each_chunk, put_file},
+};
 
 use super::{
     FilterError,
-    table::{Chunk, Place, Row, write_chunk},
-    work::{Job, put_file, put_json},
+    job::Job,
+    table::{Chunk, Row, write_chunk},
 };
 use crate::{
     examine::{Examined, Examiner},
@@ -16,46 +22,29 @@ use crate::{
 /// Samples of a chunk: what is looked at again after a kill, at most.
 const CHUNK_SAMPLES: usize = 8_192;
 
+/// The endings of a chunk's two files.
+pub(super) const ROWS: &str = "rows";
+pub(super) const DROPPED: &str = "dropped";
+
 /// Examines the samples of a part; what an earlier try has examined is left as it is.
 pub(super) fn examine(job: &Job<'_>, part: Part) -> Result<(), FilterError> {
-    let mark = job.file(&mark_name(part));
-    if mark.exists() {
+    let files = job.examined();
+    if files.is_done(part) {
         return Ok(());
     }
     let (mut chunk, mut skip) = (0, 0);
-    while job.file(&rows_name(part, chunk)).exists() {
-        skip += Chunk::open(&job.file(&rows_name(part, chunk)), &job.fingerprint)?.left();
+    while files.chunk(part, chunk, ROWS).exists() {
+        skip += Chunk::open(&files.chunk(part, chunk, ROWS), &job.fingerprint)?.left();
         chunk += 1;
     }
     let examiner = Examiner::new(&job.options.config)?;
     job.progress.begin("examining", job.list_bytes(), Unit::Bytes);
-    let mut some: Vec<(usize, Placed)> = Vec::new();
-    for (at, list) in job.lists.iter().enumerate() {
-        let mut reader = ListReader::open(&list.path)?;
-        let mut told = 0;
-        loop {
-            let next = reader.next_where(|id| {
-                let mine = id.part(part.of()) == part.index();
-                let examined = mine && skip > 0;
-                skip -= u64::from(examined);
-                mine && !examined
-            });
-            let Some(placed) = next.transpose()? else { break };
-            some.push((at, placed));
-            if some.len() >= CHUNK_SAMPLES {
-                examine_chunk(job, &examiner, part, chunk, &std::mem::take(&mut some))?;
-                chunk += 1;
-                job.progress.advance(reader.bytes_read() - told);
-                told = reader.bytes_read();
-            }
-        }
-        job.progress.advance(list.bytes - told);
-    }
-    if !some.is_empty() {
-        examine_chunk(job, &examiner, part, chunk, &some)?;
+    each_chunk(&job.lists, part, skip, CHUNK_SAMPLES, job.progress, |some| {
+        examine_chunk(job, &examiner, part, chunk, some)?;
         chunk += 1;
-    }
-    put_json(&mark, &chunk)
+        Ok::<_, FilterError>(())
+    })?;
+    Ok(files.mark_done(part, chunk)?)
 }
 
 /// Lines of what is dropped first: the chunk of rows says that both are there.
@@ -70,11 +59,11 @@ fn examine_chunk(
         .par_iter()
         .map(|(list, placed)| examiner.examine(&placed.sample, &job.lists[*list].roots))
         .collect();
-    put_file(&job.file(&dropped_name(part, chunk)), |file| {
+    put_file(&job.examined().chunk(part, chunk, DROPPED), |file| {
         for ((_, placed), examined) in some.iter().zip(&examined) {
             if let Some(dropped) = examined.dropped(&placed.sample) {
                 serde_json::to_writer(&mut *file, &dropped)?;
-                std::io::Write::write_all(file, b"\n")?;
+                file.write_all(b"\n")?;
             }
         }
         Ok(())
@@ -89,17 +78,5 @@ fn examine_chunk(
         let broken = examined.broken.iter().fold(0, |bits, broken| bits | Rule::bit(broken.rule));
         rows.push(Row { place, broken, scores: examined.scores, bins: examined.bins, print: examined.print });
     }
-    write_chunk(&job.file(&rows_name(part, chunk)), &job.fingerprint, &rows)
-}
-
-pub(super) fn rows_name(part: Part, chunk: u32) -> String {
-    format!("examine/{:05}-of-{:05}.{chunk:06}.rows", part.index(), part.of())
-}
-
-pub(super) fn dropped_name(part: Part, chunk: u32) -> String {
-    format!("examine/{:05}-of-{:05}.{chunk:06}.dropped", part.index(), part.of())
-}
-
-pub(super) fn mark_name(part: Part) -> String {
-    format!("examine/{:05}-of-{:05}.done", part.index(), part.of())
+    Ok(write_chunk(&job.examined().chunk(part, chunk, ROWS), &job.fingerprint, &rows)?)
 }

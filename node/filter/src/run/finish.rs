@@ -6,15 +6,14 @@ use std::{
     path::PathBuf,
 };
 
-use talkoot_dataset::{ListReader, ListWriter, RejectKind, pack::Part, progress::Unit, sample::Placed};
-
-use super::{
-    FilterError, read_error,
-    rows::{Rows, examined_parts},
-    table::Row,
-    work::{Job, put_file, put_json},
-    write_error,
+use talkoot_dataset::{
+    ListReader, ListWriter, RejectKind,
+    progress::Unit,
+    sample::Placed,
+    work::{Part, WorkError, put_file, read_error, remove_folder, write_error},
 };
+
+use super::{FilterError, job::Job, rows::Rows, table::Row};
 use crate::{
     duplicates::{self, Duplicates},
     print::Print,
@@ -24,16 +23,19 @@ use crate::{
 
 /// Finds duplicates among what passed the rules, and writes everything.
 pub(super) fn finish(job: &Job<'_>) -> Result<FilterReport, FilterError> {
-    let parts = examined_parts(job)?;
+    let parts = job.examined().whole_split()?;
     let prints = load_prints(job, &parts)?;
     let duplicates = find_duplicates(job, &prints)?;
     let report = write(job, &parts, &prints, &duplicates)?;
     report.check()?;
     let page = report.html()?;
-    put_file(&report.path_of(&report.page), |file| file.write_all(page.as_bytes()))?;
-    put_json(&job.options.file("report.json"), &report)?;
+    job.folder.publish_bytes(&report.path_of(&report.page), page.as_bytes())?;
+    job.folder.publish(&job.options.file("report.json"), |file| {
+        serde_json::to_writer(&mut *file, &report)?;
+        file.write_all(b"\n")
+    })?;
     job.progress.end();
-    fs::remove_dir_all(&job.folder).map_err(write_error(&job.folder))?;
+    remove_folder(job.folder.path())?;
     Ok(report)
 }
 
@@ -52,9 +54,9 @@ fn load_prints(job: &Job<'_>, parts: &[Part]) -> Result<Vec<Print>, FilterError>
 
 /// Finds the duplicates, unless an earlier try has.
 fn find_duplicates(job: &Job<'_>, prints: &[Print]) -> Result<Duplicates, FilterError> {
-    let path = job.file("duplicates.table");
+    let path = job.folder.file("duplicates.table");
     if path.exists() {
-        return read_duplicates(&path, prints.len());
+        return Ok(read_duplicates(&path, prints.len())?);
     }
     let found = duplicates::find(prints, &job.options.config.duplicate, job.progress);
     put_file(&path, |file| {
@@ -64,8 +66,8 @@ fn find_duplicates(job: &Job<'_>, prints: &[Print]) -> Result<Duplicates, Filter
     Ok(found)
 }
 
-fn read_duplicates(path: &PathBuf, samples: usize) -> Result<Duplicates, FilterError> {
-    let damaged = |reason: &str| FilterError::Damaged { path: path.clone(), reason: reason.to_owned() };
+fn read_duplicates(path: &PathBuf, samples: usize) -> Result<Duplicates, WorkError> {
+    let damaged = |reason: &str| WorkError::Damaged { path: path.clone(), reason: reason.to_owned() };
     let mut file = BufReader::new(fs::File::open(path).map_err(read_error(path))?);
     let bytes = file.get_ref().metadata().map_err(read_error(path))?.len();
     if bytes != 8 + 4 * samples as u64 {
@@ -129,7 +131,7 @@ fn write(
         }
         Ok(())
     };
-    let written = put_file(&rejects_path, |file| {
+    let written = job.folder.publish(&rejects_path, |file| {
         write_rejects(file).map_err(|error| {
             failure = Some(error);
             io::Error::other("writing stopped")

@@ -3,41 +3,25 @@
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
-    fs::{self, File},
+    fs::File,
     io::{BufRead, BufReader, Read},
     path::PathBuf,
 };
 
-use talkoot_dataset::{pack::Part, sample::list::MAX_LINE_BYTES};
+use talkoot_dataset::{
+    sample::list::MAX_LINE_BYTES,
+    work::{Part, Place, WorkError, read_error},
+};
 
 use super::{
     FilterError,
-    examining::{dropped_name, mark_name, rows_name},
-    read_error,
-    table::{Chunk, Place, Row},
-    work::{Job, read_json},
+    examining::{DROPPED, ROWS},
+    job::Job,
+    table::{Chunk, Row},
 };
 
 /// Longest line for a dropped sample: its evidence is short, its names are bounded.
 const MAX_DROPPED_BYTES: u64 = MAX_LINE_BYTES;
-
-/// The parts of the coarsest split that is examined as a whole.
-pub(super) fn examined_parts(job: &Job<'_>) -> Result<Vec<Part>, FilterError> {
-    let folder = job.file("examine");
-    let mut parts: Vec<Part> = Vec::new();
-    for entry in fs::read_dir(&folder).map_err(read_error(&folder))? {
-        let name = entry.map_err(read_error(&folder))?.file_name();
-        let part = name.to_str().and_then(|name| {
-            let (index, of) = name.strip_suffix(".done")?.split_once("-of-")?;
-            Part::new(index.parse().ok()?, of.parse().ok()?)
-        });
-        parts.extend(part);
-    }
-    parts.sort_unstable_by_key(|part| (part.of(), part.index()));
-    let split = parts.chunk_by(|a, b| a.of() == b.of()).find(|some| some.len() == some[0].of() as usize);
-    let none = || FilterError::NotYet { done: parts.len(), work: job.folder.clone() };
-    split.map(<[Part]>::to_vec).ok_or_else(none)
-}
 
 /// A line of the rejects file, with its end.
 type Line = Vec<u8>;
@@ -62,7 +46,7 @@ impl<'a> Rows<'a> {
     pub(super) fn open(job: &'a Job<'a>, parts: &[Part]) -> Result<Self, FilterError> {
         let mut rows = Self { job, parts: Vec::with_capacity(parts.len()), next: BinaryHeap::new() };
         for &part in parts {
-            let chunks = read_json(&job.file(&mark_name(part)))?;
+            let chunks = job.examined().chunks(part)?;
             rows.parts.push(PartRows { part, chunks, chunk: 0, open: None, row: None });
         }
         for at in 0..rows.parts.len() {
@@ -105,8 +89,9 @@ impl PartRows {
             if self.chunk == self.chunks {
                 return Ok(());
             }
-            let chunk = Chunk::open(&job.file(&rows_name(self.part, self.chunk)), &job.fingerprint)?;
-            let path = job.file(&dropped_name(self.part, self.chunk));
+            let files = job.examined();
+            let chunk = Chunk::open(&files.chunk(self.part, self.chunk, ROWS), &job.fingerprint)?;
+            let path = files.chunk(self.part, self.chunk, DROPPED);
             let dropped = BufReader::new(File::open(&path).map_err(read_error(&path))?);
             self.open = Some((chunk, path, dropped));
             self.chunk += 1;
@@ -119,7 +104,7 @@ impl PartRows {
             dropped.take(MAX_DROPPED_BYTES).read_until(b'\n', &mut line).map_err(read_error(path))?;
             if !line.ends_with(b"\n") {
                 let reason = "a line for a dropped sample is missing".to_owned();
-                return Err(FilterError::Damaged { path: path.clone(), reason });
+                return Err(WorkError::Damaged { path: path.clone(), reason }.into());
             }
         }
         Ok(line)

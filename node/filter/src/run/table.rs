@@ -13,36 +13,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use talkoot_dataset::work::{ChunkFormat, Place, WorkError, put_file, read_error};
 use talkoot_protocol::digest::Digest;
 
-use super::{FilterError, read_error, work::put_file};
 use crate::{examine::Scores, histogram::Bins, print::Print};
 
-const MAGIC: &[u8; 8] = b"TKFILTR\x01";
-const HEAD_BYTES: usize = 8 + 32 + 8;
 const ROW_BYTES: usize = 32 + Print::BYTES;
-
-/// Where a sample's line is: the list's number in 16 bits, the line's offset in 48.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place(u64);
-
-impl Place {
-    const OFFSET_BITS: u32 = 48;
-
-    /// The place of a line; none when the list is longer than 2^48 bytes.
-    pub(super) fn new(list: usize, offset: u64) -> Option<Self> {
-        let list = u16::try_from(list).ok()?;
-        (offset >> Self::OFFSET_BITS == 0).then_some(Self(u64::from(list) << Self::OFFSET_BITS | offset))
-    }
-
-    pub(super) const fn list(self) -> usize {
-        (self.0 >> Self::OFFSET_BITS) as usize
-    }
-
-    pub(super) const fn offset(self) -> u64 {
-        self.0 & ((1 << Self::OFFSET_BITS) - 1)
-    }
-}
+/// The number of the head is that of the rows.
+const FORMAT: ChunkFormat<1> = ChunkFormat { magic: *b"TKFILTR\x01", row_bytes: ROW_BYTES as u64 };
 
 /// What is known of a sample.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,7 +36,7 @@ pub(super) struct Row {
 impl Row {
     fn to_bytes(self) -> [u8; ROW_BYTES] {
         let mut bytes = [0; ROW_BYTES];
-        bytes[..8].copy_from_slice(&self.place.0.to_le_bytes());
+        bytes[..8].copy_from_slice(&self.place.bits().to_le_bytes());
         bytes[8..12].copy_from_slice(&self.broken.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.scores.quality.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.scores.difficulty.to_le_bytes());
@@ -70,7 +48,7 @@ impl Row {
     fn from_bytes(bytes: &[u8; ROW_BYTES]) -> Self {
         let four = |at: usize| std::array::from_fn(|byte| bytes[at + byte]);
         Self {
-            place: Place(u64::from_le_bytes(std::array::from_fn(|byte| bytes[byte]))),
+            place: Place::from_bits(u64::from_le_bytes(std::array::from_fn(|byte| bytes[byte]))),
             broken: u32::from_le_bytes(four(8)),
             scores: Scores {
                 quality: f32::from_le_bytes(four(12)),
@@ -83,11 +61,9 @@ impl Row {
 }
 
 /// Writes a chunk.
-pub(super) fn write_chunk(path: &Path, fingerprint: &Digest, rows: &[Row]) -> Result<(), FilterError> {
+pub(super) fn write_chunk(path: &Path, fingerprint: &Digest, rows: &[Row]) -> Result<(), WorkError> {
     put_file(path, |file| {
-        file.write_all(MAGIC)?;
-        file.write_all(fingerprint.as_bytes())?;
-        file.write_all(&(rows.len() as u64).to_le_bytes())?;
+        FORMAT.write_head(file, fingerprint, [rows.len() as u64])?;
         rows.iter().try_for_each(|row| file.write_all(&row.to_bytes()))
     })
 }
@@ -101,21 +77,8 @@ pub(super) struct Chunk {
 
 impl Chunk {
     /// Opens the chunk in `path` and checks its head and its length.
-    pub(super) fn open(path: &Path, fingerprint: &Digest) -> Result<Self, FilterError> {
-        let damaged =
-            |reason: &str| FilterError::Damaged { path: path.to_path_buf(), reason: reason.to_owned() };
-        let mut file = File::open(path).map_err(read_error(path))?;
-        let bytes = file.metadata().map_err(read_error(path))?.len();
-        let mut head = [0; HEAD_BYTES];
-        file.read_exact(&mut head).map_err(|_| damaged("it has no head"))?;
-        if head[..8] != *MAGIC || head[8..40] != *fingerprint.as_bytes() {
-            return Err(damaged("it belongs to other work"));
-        }
-        let left = u64::from_le_bytes(std::array::from_fn(|byte| head[40 + byte]));
-        let whole = left.checked_mul(ROW_BYTES as u64).and_then(|body| body.checked_add(HEAD_BYTES as u64));
-        if whole != Some(bytes) {
-            return Err(damaged("its length does not fit its head"));
-        }
+    pub(super) fn open(path: &Path, fingerprint: &Digest) -> Result<Self, WorkError> {
+        let (file, [left]) = FORMAT.open(path, fingerprint)?;
         Ok(Self { path: path.to_path_buf(), file: BufReader::with_capacity(64 << 10, file), left })
     }
 
@@ -124,7 +87,7 @@ impl Chunk {
         self.left
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<Row>, FilterError> {
+    pub(super) fn next(&mut self) -> Result<Option<Row>, WorkError> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -168,23 +131,5 @@ mod tests {
         let back: Vec<Row> = std::iter::from_fn(|| chunk.next().unwrap()).collect();
         assert_eq!(back, rows);
         assert_eq!((back[5].place.list(), back[5].place.offset()), (2, 5_000));
-    }
-
-    #[test]
-    fn a_damaged_or_foreign_chunk_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, job) = (folder.path().join("chunk"), Digest::of(b"job"));
-        write_chunk(&path, &job, &[row(1), row(2)]).unwrap();
-        let error = Chunk::open(&path, &Digest::of(b"other")).err().unwrap().to_string();
-        assert!(error.contains("other work"), "{error}");
-        let bytes = std::fs::read(&path).unwrap();
-        for length in [bytes.len() - 1, HEAD_BYTES - 1, 0] {
-            std::fs::write(&path, &bytes[..length]).unwrap();
-            assert!(matches!(Chunk::open(&path, &job), Err(FilterError::Damaged { .. })), "{length}");
-        }
-        let mut huge = bytes;
-        huge[40..48].fill(0xff);
-        std::fs::write(&path, &huge).unwrap();
-        assert!(matches!(Chunk::open(&path, &job), Err(FilterError::Damaged { .. })), "no such length");
     }
 }

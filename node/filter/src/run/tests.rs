@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use talkoot_dataset::{
     ListReader, ListWriter, PictureRef, Rgb, Roots, Sample, SampleId, SynthOptions, chat::Message,
@@ -210,14 +210,14 @@ fn work_with_other_rules_or_a_step_too_early_is_refused() {
     let place = Place::drawn();
     let options = place.options("out");
     let error = filter_step(&options, Step::Finish, true, &()).unwrap_err();
-    assert!(matches!(error, FilterError::NotYet { done: 0, .. }), "{error}");
+    assert!(matches!(error, FilterError::Work(WorkError::NotYet { done: 0, .. })), "{error}");
     filter_step(&options, Step::Examine("1/2".parse().unwrap()), true, &()).unwrap();
     let error = filter_step(&options, Step::Finish, true, &()).unwrap_err();
     assert!(error.to_string().contains("1 parts are"), "{error}");
     let mut others = options.clone();
     others.config.picture.min_side = 29;
     let error = filter_step(&others, Step::All, true, &()).unwrap_err();
-    assert!(matches!(error, FilterError::OtherWork { .. }), "{error}");
+    assert!(matches!(error, FilterError::Work(WorkError::OtherWork { .. })), "{error}");
     // Anew it may begin with anything.
     filter_step(&others, Step::All, false, &()).unwrap().unwrap();
 }
@@ -252,7 +252,10 @@ fn a_list_that_changed_meanwhile_is_noticed() {
     let mut others = place.samples.clone();
     others.swap(2, 3);
     place.list("all.jsonl", &others);
-    assert!(matches!(filter_step(&options, Step::All, true, &()), Err(FilterError::OtherWork { .. })));
+    assert!(matches!(
+        filter_step(&options, Step::All, true, &()),
+        Err(FilterError::Work(WorkError::OtherWork { .. }))
+    ));
 }
 
 #[test]

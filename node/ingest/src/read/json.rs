@@ -44,7 +44,7 @@ pub(super) fn read(piece: &mut Piece<'_>, path: &Path) -> Result<(), IngestError
 
 fn stop(path: &Path, error: RecordsError) -> Result<(), IngestError> {
     Err(match error {
-        RecordsError::Read { path, source } => IngestError::Read { path, source },
+        RecordsError::Read { path, source } => read_error(&path)(source),
         other => read_error(path)(std::io::Error::other(other)),
     })
 }
