@@ -3,14 +3,17 @@
 
 mod support;
 
-use std::{collections::BTreeMap, fs, path::Path, thread, time::Duration};
+use std::{fs, time::Duration};
 
 use serde_json::Value;
-use support::{run_badly, run_well, talkoot};
+use support::{
+    drawn::{Drawn, kill_after, run_words, words},
+    run_badly, run_well,
+};
 use talkoot_dataset::{ListWriter, Sample, ingest::ingest};
 
 /// A folder with drawn pictures, records of them and of some bad ones, and the list of all.
-struct Place(tempfile::TempDir);
+struct Place(Drawn);
 
 const LONG: &str = "a circle, and a square, and then a triangle, and beside it one more circle, then a star, and a ring below it";
 
@@ -40,10 +43,8 @@ const RULES: &str = "[answer]\nmax_characters = 100\n[language]\nallowed = [\"en
 
 impl Place {
     fn drawn() -> Self {
-        let place = Self(tempfile::tempdir().expect("a folder"));
-        let drawn = place.path("drawn");
-        run_well(&["dataset", "synth", "--out", &drawn, "--train", "60", "--heldout", "3", "--seed", "5"]);
-        let images = place.0.path().join("drawn/images");
+        let place = Self(Drawn::new(60, 3, 5));
+        let images = place.0.path("drawn/images");
         let save = |name: &str, width: u32, height: u32, shade: fn(usize) -> u8| {
             let rgb: Vec<u8> = (0..(width * height * 3) as usize).map(shade).collect();
             image::save_buffer(images.join(name), &rgb, width, height, image::ExtendedColorType::Rgb8)
@@ -53,10 +54,9 @@ impl Place {
         save("small.png", 64, 12, |at| (at % 256) as u8);
         let whole = fs::read(images.join("t00000.png")).expect("a picture");
         fs::write(images.join("half.png"), &whole[..whole.len() / 2]).expect("half a picture");
-        let mut records: Vec<Value> = serde_json::from_slice(
-            &fs::read(place.0.path().join("drawn/instruct.json")).expect("the records"),
-        )
-        .expect("JSON");
+        let mut records: Vec<Value> =
+            serde_json::from_slice(&fs::read(place.0.path("drawn/instruct.json")).expect("the records"))
+                .expect("JSON");
         let again = records[7].clone();
         for (id, picture, answer, _) in PLANTED {
             records
@@ -65,7 +65,7 @@ impl Place {
         }
         records.push(again);
         fs::write(place.path("all.json"), serde_json::to_vec(&records).expect("JSON")).expect("the records");
-        let ingested = ingest(&[place.0.path().join("all.json")], Path::new(&drawn)).expect("samples");
+        let ingested = ingest(&[place.0.path("all.json")], &place.0.path("drawn")).expect("samples");
         assert_eq!(ingested.samples.len(), records.len(), "{:?}", ingested.rejects);
         place.list("all.jsonl", &ingested.samples, &ingested.roots);
         fs::write(place.path("filter.toml"), RULES).expect("the rules");
@@ -73,37 +73,24 @@ impl Place {
     }
 
     fn list(&self, name: &str, samples: &[Sample], roots: &talkoot_dataset::Roots) {
-        let mut list = ListWriter::create(&self.0.path().join(name), roots).expect("a list");
+        let mut list = ListWriter::create(&self.0.path(name), roots).expect("a list");
         samples.iter().for_each(|sample| list.write(sample).expect("a line"));
         list.finish().expect("a list");
     }
 
     fn path(&self, name: &str) -> String {
-        self.0.path().join(name).display().to_string()
+        self.0.text(name)
     }
 
     /// The command that filters into the folder `out`.
     fn filter(&self, out: &str, more: &[&str]) -> Vec<String> {
         let (list, rules, out) = (self.path("all.jsonl"), self.path("filter.toml"), self.path(out));
-        let fixed = ["dataset", "filter", "--samples", &list, "--config", &rules, "--out", &out];
-        fixed.iter().chain(more).map(|&word| word.to_owned()).collect()
+        words(&["dataset", "filter", "--samples", &list, "--config", &rules, "--out", &out], more)
     }
 
     fn run_filter(&self, out: &str, more: &[&str]) -> String {
-        let arguments = self.filter(out, more);
-        run_well(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+        run_words(&self.filter(out, more))
     }
-}
-
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    fs::read_dir(folder)
-        .expect("a folder")
-        .flatten()
-        .map(|entry| {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            (name, fs::read(entry.path()).expect("a file, not a folder of unfinished work"))
-        })
-        .collect()
 }
 
 fn lines(path: &str) -> Vec<Value> {
@@ -175,26 +162,18 @@ fn a_kill_or_a_split_changes_no_byte() {
     let place = Place::drawn();
     let said = place.run_filter("whole", &[]);
     assert!(said.contains("kept +") && said.contains("refusal.openings"), "{said}");
-    let whole = files(&place.0.path().join("whole"));
+    let whole = place.0.files("whole");
     assert_eq!(whole.len(), 4, "{:?}", whole.keys());
     for part in ["2/3", "1/3", "3/3"] {
         place.run_filter("split", &["--step", "examine", "--part", part]);
     }
     place.run_filter("split", &["--step", "finish"]);
-    assert!(files(&place.0.path().join("split")) == whole);
+    assert!(place.0.files("split") == whole);
     for moment in [0, 5, 20, 60, 150] {
         let out = format!("killed{moment}");
-        let mut child = talkoot()
-            .args(place.filter(&out, &["--resume"]))
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .expect("the program starts");
-        thread::sleep(Duration::from_millis(moment));
-        let _ = child.kill();
-        let _ = child.wait();
+        kill_after(&place.filter(&out, &["--resume"]), Duration::from_millis(moment));
         place.run_filter(&out, &["--resume"]);
-        assert!(files(&place.0.path().join(&out)) == whole, "killed after {moment} ms");
+        assert!(place.0.files(&out) == whole, "killed after {moment} ms");
     }
 }
 

@@ -18,7 +18,10 @@ use std::{
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray, StructArray};
 use arrow_schema::{DataType, Field};
 use parquet::arrow::ArrowWriter;
-use support::{run_badly, run_well, talkoot};
+use support::{
+    drawn::{Drawn, kill_after, run_words, words},
+    run_badly, run_well, talkoot,
+};
 use talkoot_dataset::DatasetManifest;
 use talkoot_execution::open_packs;
 use talkoot_trainer::{
@@ -28,32 +31,19 @@ use talkoot_trainer::{
     state::State,
 };
 
-struct Place(tempfile::TempDir);
+struct Place(Drawn);
 
 impl Place {
     fn drawn() -> Self {
-        let place = Self(tempfile::tempdir().expect("a folder"));
-        run_well(&[
-            "dataset",
-            "synth",
-            "--out",
-            &place.text("drawn"),
-            "--train",
-            "12",
-            "--heldout",
-            "2",
-            "--seed",
-            "7",
-        ]);
-        place
+        Self(Drawn::new(12, 2, 7))
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.0.path(name)
     }
 
     fn text(&self, name: &str) -> String {
-        self.path(name).display().to_string()
+        self.0.text(name)
     }
 
     fn picture(&self, number: usize) -> Vec<u8> {
@@ -377,23 +367,14 @@ fn work_that_is_killed_ends_with_the_same_bytes() {
     for number in 0..40 {
         table(&place, &place.path(&format!("many/{number:02}.parquet")), 60);
     }
-    let whole = ["dataset", "ingest", &place.text("many"), "--out", &place.text("whole")].map(str::to_owned);
-    run_well(&whole.iter().map(String::as_str).collect::<Vec<_>>());
-    let mut kills = 0;
-    for wait in [1, 5, 20, 60, 120] {
-        let mut child = talkoot()
-            .args(["dataset", "ingest", &place.text("many"), "--out", &place.text("killed"), "--resume"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("the program starts");
-        thread::sleep(Duration::from_millis(wait));
-        kills += u32::from(child.try_wait().expect("it can be asked").is_none());
-        let _ = child.kill();
-        let _ = child.wait();
-    }
+    let ingest = |out: &str| {
+        words(&["dataset", "ingest", &place.text("many"), "--out", &place.text(out), "--resume"], &[])
+    };
+    run_words(&ingest("whole"));
+    let killed = |wait: &u64| kill_after(&ingest("killed"), Duration::from_millis(*wait));
+    let kills = [1, 5, 20, 60, 120].iter().filter(|wait| killed(wait)).count();
     assert!(kills > 0, "it was never killed while it worked");
-    run_well(&["dataset", "ingest", &place.text("many"), "--out", &place.text("killed"), "--resume"]);
+    run_words(&ingest("killed"));
     for name in ["data.samples.jsonl", "data.rejects.jsonl", "data.pictures/0000039.tar"] {
         let (one, other) =
             (fs::read(place.path("whole").join(name)), fs::read(place.path("killed").join(name)));

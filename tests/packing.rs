@@ -2,35 +2,25 @@
 
 mod support;
 
-use std::{collections::BTreeMap, fs, path::Path, thread, time::Duration};
+use std::{fs, time::Duration};
 
-use support::{run_badly, run_well, talkoot};
+use support::{
+    drawn::{Drawn, kill_after, run_words, words},
+    run_badly, run_well,
+};
 
 /// Pictures to pack: enough that packing takes longer than the last moment of a kill below.
-const PICTURES: &str = "120";
+const PICTURES: u32 = 120;
 
-struct Place(tempfile::TempDir);
+struct Place(Drawn);
 
 impl Place {
     fn drawn() -> Self {
-        let place = Self(tempfile::tempdir().expect("a folder"));
-        run_well(&[
-            "dataset",
-            "synth",
-            "--out",
-            &place.path("drawn"),
-            "--train",
-            PICTURES,
-            "--heldout",
-            "3",
-            "--seed",
-            "5",
-        ]);
-        place
+        Self(Drawn::new(PICTURES, 3, 5))
     }
 
     fn path(&self, name: &str) -> String {
-        self.0.path().join(name).display().to_string()
+        self.0.text(name)
     }
 
     /// The command that packs into the folder `out`.
@@ -55,25 +45,12 @@ impl Place {
             "--out",
             &out,
         ];
-        fixed.iter().chain(more).map(|&word| word.to_owned()).collect()
+        words(&fixed, more)
     }
 
     fn run_pack(&self, out: &str, more: &[&str]) -> String {
-        let arguments = self.pack(out, more);
-        run_well(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+        run_words(&self.pack(out, more))
     }
-}
-
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    fs::read_dir(folder)
-        .expect("a folder")
-        .flatten()
-        .map(|entry| {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let bytes = fs::read(entry.path()).expect("a file, not a folder of unfinished work");
-            (name, bytes)
-        })
-        .collect()
 }
 
 #[test]
@@ -88,29 +65,21 @@ fn several_processes_write_what_one_writes() {
         place.run_pack("split", &["--step", "write", "--part", part]);
     }
     place.run_pack("split", &["--step", "finish"]);
-    let whole = files(&place.0.path().join("whole"));
+    let whole = place.0.files("whole");
     assert!(whole.len() > 5, "{:?}", whole.keys());
-    assert!(files(&place.0.path().join("split")) == whole);
+    assert!(place.0.files("split") == whole);
 }
 
 #[test]
 fn a_process_that_is_killed_goes_on_where_it_was() {
     let place = Place::drawn();
     place.run_pack("whole", &[]);
-    let whole = files(&place.0.path().join("whole"));
+    let whole = place.0.files("whole");
     for moment in [0, 5, 20, 60, 150, 400] {
         let out = format!("killed{moment}");
-        let mut child = talkoot()
-            .args(place.pack(&out, &["--resume"]))
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .expect("the program starts");
-        thread::sleep(Duration::from_millis(moment));
-        let _ = child.kill();
-        child.wait().expect("it ends");
+        kill_after(&place.pack(&out, &["--resume"]), Duration::from_millis(moment));
         place.run_pack(&out, &["--resume"]);
-        assert!(files(&place.0.path().join(&out)) == whole, "killed after {moment} ms");
+        assert!(place.0.files(&out) == whole, "killed after {moment} ms");
     }
 }
 
@@ -145,7 +114,7 @@ fn a_data_set_is_shown_checked_and_compared() {
 
     let shard =
         report["shards"][0].as_str().expect("a shard").split(':').next().expect("a digest").to_owned();
-    let path = place.0.path().join("one").join(&shard);
+    let path = place.0.path("one").join(&shard);
     let mut bytes = fs::read(&path).expect("the shard");
     bytes[600] ^= 1;
     fs::write(&path, bytes).expect("the shard");
@@ -156,7 +125,7 @@ fn a_data_set_is_shown_checked_and_compared() {
 #[test]
 fn a_folder_with_bad_records_is_packed_without_them_and_they_are_named() {
     let place = Place::drawn();
-    let images = place.0.path().join("drawn/images");
+    let images = place.0.path("drawn/images");
     let whole = fs::read(images.join("t00000.png")).expect("a picture");
     fs::write(images.join("broken.png"), &whole[..whole.len() / 2]).expect("half a picture");
     let talk = |picture: &str, answer: &str| {
