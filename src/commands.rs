@@ -148,6 +148,11 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("reading {}", path.display()))
 }
 
+/// Numbers as a sum: `3 + 4`.
+fn sum(numbers: &[u64]) -> String {
+    numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(" + ")
+}
+
 /// Runs a service until it ends or the first Ctrl-C or SIGTERM, upon which it leaves cleanly.
 fn serve<F, S>(service: S) -> Result<ExitCode>
 where

@@ -19,7 +19,7 @@ static OPERATOR: LazyLock<Keypair> = LazyLock::new(|| Keypair::from_seed([1; 32]
 static START: LazyLock<RunState> = LazyLock::new(|| {
     let terms =
         Terms::from_toml(include_str!("../../src/demo/terms.toml")).expect("the demo's terms are valid");
-    let dataset = |_: &_| DatasetBinding { index: BlobRef::of(b"index"), packs: 97 };
+    let dataset = |_: &_| DatasetBinding { index: BlobRef::of(b"index"), packs: 97, periods: None };
     let bindings = Bindings {
         operator: OPERATOR.id(),
         log_key: "example.org/run+00000000+AA==".to_owned(),

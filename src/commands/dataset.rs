@@ -4,6 +4,7 @@ mod diff;
 mod filter;
 mod ingest;
 mod inspect;
+mod mix;
 mod pack;
 mod review;
 mod synth;
@@ -29,6 +30,8 @@ pub(crate) enum Dataset {
     /// Lets people look at samples and say what to keep.
     #[command(subcommand)]
     Review(review::Review),
+    /// Mixes sources and difficulties over time: a list of samples for each period of training.
+    Mix(mix::Mix),
     /// Packs pictures and conversations into content-addressed shards.
     Pack(pack::Pack),
     /// Tells and shows what is in a data set.
@@ -47,6 +50,7 @@ impl Dataset {
             Self::Ingest(ingest) => ingest.run()?,
             Self::Filter(filter) => filter.run()?,
             Self::Review(review) => review.run()?,
+            Self::Mix(mix) => mix.run()?,
             Self::Pack(pack) => pack.run()?,
             Self::Inspect(inspect) => inspect.run()?,
             Self::Verify(verify) => verify.run()?,

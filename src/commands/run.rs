@@ -11,11 +11,11 @@ use talkoot_coordinator::{Folder, NewRun};
 use talkoot_dataset::{DatasetManifest, Tokenizer};
 use talkoot_protocol::{
     digest::{BlobRef, Digest},
-    manifest::{DatasetBinding, Manifest, RunId, Terms},
+    manifest::{DatasetBinding, Manifest, RunId, Stage, Terms},
 };
 use talkoot_trainer::{config::ModelConfig, huggingface, presets, state::State};
 
-use super::{read_file, say};
+use super::{read_file, say, sum};
 
 /// Makes a run, and exports its model.
 #[derive(Debug, Subcommand)]
@@ -64,15 +64,18 @@ impl Run {
                 let text = std::fs::read_to_string(&init.terms)
                     .with_context(|| format!("reading {}", init.terms.display()))?;
                 let terms = Terms::from_toml(&text).with_context(|| init.terms.display().to_string())?;
-                let run = create(&NewFolder {
+                let made = create(&NewFolder {
                     dir: &init.dir,
-                    terms,
+                    terms: terms.clone(),
                     datasets: &init.dataset,
                     tokenizer: &init.tokenizer,
                     model: init.model.as_deref(),
                     operator_seed: None,
                 })?;
-                say(&format!("run {run}"));
+                say(&format!("run {}", made.run));
+                for (stage, data) in terms.stages.iter().zip(&made.datasets) {
+                    say(&describe_data(stage, data));
+                }
                 say(&format!("serve it with: talkoot coordinator --dir {}", init.dir.display()));
             }
             Self::Export(export) => {
@@ -94,8 +97,15 @@ pub(crate) struct NewFolder<'a> {
     pub(crate) operator_seed: Option<[u8; 32]>,
 }
 
+/// A run that was made.
+pub(crate) struct Made {
+    pub(crate) run: RunId,
+    /// What its stages' data are bound to.
+    pub(crate) datasets: Vec<DatasetBinding>,
+}
+
 /// Makes a run's folder.
-pub(crate) fn create(new: &NewFolder<'_>) -> Result<RunId> {
+pub(crate) fn create(new: &NewFolder<'_>) -> Result<Made> {
     let tokenizer_bytes = read_file(new.tokenizer)?;
     let tokenizer = Tokenizer::from_bytes(&tokenizer_bytes)?;
     ensure!(
@@ -128,7 +138,8 @@ pub(crate) fn create(new: &NewFolder<'_>) -> Result<RunId> {
         files.push((path.clone(), blob.digest));
         let shards = index.shards.iter().map(|shard| shard.blob.digest);
         files.extend(shards.map(|digest| (folder.join(digest.to_string()), digest)));
-        bindings.push(DatasetBinding { index: blob, packs: index.totals.packs });
+        let periods = (!index.periods.is_empty()).then_some(index.periods);
+        bindings.push(DatasetBinding { index: blob, packs: index.totals.packs, periods });
     }
     let (config, state) = match new.model {
         Some(folder) => huggingface::read_folder(folder)?,
@@ -153,12 +164,26 @@ pub(crate) fn create(new: &NewFolder<'_>) -> Result<RunId> {
             config: config_json(&config)?.as_bytes(),
             tokenizer: &tokenizer_bytes,
             initial_state: &state.to_safetensors(),
-            datasets: bindings,
+            datasets: bindings.clone(),
             files,
             operator_seed: new.operator_seed,
         },
     )?;
-    Ok(run)
+    Ok(Made { run, datasets: bindings })
+}
+
+/// How much data a stage has, and how far it gets with them.
+fn describe_data(stage: &Stage, data: &DatasetBinding) -> String {
+    let periods = data.periods.as_deref().unwrap_or_default();
+    let periods = if periods.is_empty() { String::new() } else { format!(" in periods of {}", sum(periods)) };
+    let a_round = u64::from(stage.inner_steps) * u64::from(stage.packs_per_step);
+    format!(
+        "stage {}: {} packs{periods}; one member learns them in {} rounds, the stage has {}",
+        stage.name,
+        data.packs,
+        data.packs.div_ceil(a_round),
+        stage.rounds
+    )
 }
 
 fn config_json(config: &ModelConfig) -> Result<String> {

@@ -48,6 +48,7 @@ pub(super) fn make(dir: &Path, terms: &Terms, options: &SynthOptions, publisher:
             shard_bytes: SHARD_BYTES,
             preprocess: PreprocessOptions::default(),
             pixels: PixelCheck::Decode,
+            ordered: false,
             seed: options.seed,
             sections: BTreeMap::new(),
             publisher: Some(publisher.clone()),

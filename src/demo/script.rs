@@ -75,7 +75,7 @@ pub(crate) fn play(script: &Script) -> Result<ExitCode> {
     let data = data::make(&dir.join("data"), &terms, &script.synth(), &publisher)?;
     screen.line(format!("  data: {}", data.summary));
     let run_dir = dir.join("run");
-    let run = create(&NewFolder {
+    let made = create(&NewFolder {
         dir: &run_dir,
         terms,
         datasets: &data.manifests,
@@ -83,7 +83,7 @@ pub(crate) fn play(script: &Script) -> Result<ExitCode> {
         model: None,
         operator_seed: Some(script.secret("operator")),
     })?;
-    screen.line(format!("  run:  {run}"));
+    screen.line(format!("  run:  {}", made.run));
 
     let mut stage = Stage::set(script, &dir, &run_dir, &mut screen)?;
     screen.curtain_up();

@@ -35,6 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             fit: FitRules { capacity: 256, ..FitRules::default() },
             shard_bytes: 512 << 10,
             pixels: PixelCheck::Decode,
+            ordered: false,
             sections: BTreeMap::new(),
             publisher: None,
             preprocess: PreprocessOptions { max_pixels: 112 * 112, ..PreprocessOptions::default() },

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use talkoot_protocol::digest::BlobRef;
+use talkoot_protocol::{digest::BlobRef, manifest::MAX_PERIODS};
 
 use crate::{preprocess::PreprocessOptions, shard::PackRules};
 
@@ -78,6 +78,9 @@ pub struct PackIndex {
     pub totals: Totals,
     /// The shards, in the order of the packs' numbers.
     pub shards: Vec<ShardEntry>,
+    /// Packs of each period, in the order of the packs' numbers; empty where the data have no periods. A shard holds packs
+    /// of one period.
+    pub periods: Vec<u64>,
 }
 
 /// An index contradicts itself, or a pack is not in it.
@@ -144,6 +147,33 @@ impl PackIndex {
         if packs != self.totals.packs {
             return wrong(format!("the shards hold {packs} packs, the totals say {}", self.totals.packs));
         }
+        self.check_periods()
+    }
+
+    fn check_periods(&self) -> Result<(), IndexError> {
+        let wrong = |reason: String| Err(IndexError::Contradiction { reason });
+        if self.periods.is_empty() {
+            return Ok(());
+        }
+        if self.periods.len() > MAX_PERIODS {
+            return wrong(format!("it has {} periods, at most {MAX_PERIODS} are taken", self.periods.len()));
+        }
+        let mut end = 0u64;
+        for (number, &packs) in self.periods.iter().enumerate() {
+            if packs == 0 {
+                return wrong(format!("period {number} has no packs"));
+            }
+            end = end.saturating_add(packs);
+            let begins_shard = self.shards.binary_search_by_key(&end, |shard| shard.first_pack).is_ok();
+            if end != self.totals.packs && !begins_shard {
+                return wrong(format!(
+                    "period {number} ends with pack {end}, within a shard or after the last"
+                ));
+            }
+        }
+        if end != self.totals.packs {
+            return wrong(format!("the periods hold {end} packs, the totals say {}", self.totals.packs));
+        }
         Ok(())
     }
 
@@ -190,6 +220,7 @@ pub(crate) mod tests {
             max_pixels: 12_544,
             totals: Totals { packs: 6, samples: 20, tokens: 1500, learned_tokens: 200, images: 20 },
             shards: vec![shard(1, 0, 3), shard(2, 3, 1), shard(3, 4, 2)],
+            periods: Vec::new(),
         }
     }
 
@@ -220,5 +251,13 @@ pub(crate) mod tests {
         assert!(refused(|i| i.shards[1].packs = 0).contains("no packs"));
         assert!(refused(|i| i.shards[2].first_pack = 5).contains("begins with pack 5 after 4"));
         assert_eq!(index().check(), Ok(()));
+        assert!(refused(|i| i.periods = vec![4, 0, 2]).contains("period 1 has no packs"));
+        assert!(refused(|i| i.periods = vec![2, 4]).contains("period 0 ends with pack 2, within a shard"));
+        assert!(refused(|i| i.periods = vec![4, 3]).contains("period 1 ends with pack 7"));
+        assert!(refused(|i| i.periods = vec![3, 1]).contains("the periods hold 4 packs"));
+        assert!(refused(|i| i.periods = vec![1; 257]).contains("257 periods"));
+        for periods in [vec![6], vec![4, 2], vec![3, 1, 2]] {
+            assert_eq!(PackIndex { periods, ..index() }.check(), Ok(()));
+        }
     }
 }

@@ -28,6 +28,7 @@
 //!     shard_bytes: 1 << 20,
 //!     preprocess: PreprocessOptions::default(),
 //!     pixels: PixelCheck::Decode,
+//!     ordered: false,
 //!     seed: 1,
 //!     sections: Default::default(),
 //!     publisher: None,

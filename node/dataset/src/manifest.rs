@@ -1,10 +1,13 @@
 //! The manifest of a data set: what is in it, how it was made, and who says so.
 //!
 //! ```text
-//! "TKDATA" 0x00 0x01 | LE32 length | body: index, making (postcard) | [publisher's key 32 | signature 64]
-//! ^------------------ content: its hash names the data -----------^
-//! ^------------------ blob: its hash goes into a run's manifest -------------------------------------^
+//! "TKDATA" 0x00 version | LE32 length | body: index, making (postcard) | [publisher's key 32 | signature 64]
+//! ^-------------------- content: its hash names the data -----------^
+//! ^-------------------- blob: its hash goes into a run's manifest -------------------------------------^
 //! ```
+//!
+//! Version 1 is for data without periods, version 2 for data with them: so a program that does not know of periods
+//! refuses what it would learn in the wrong order, and what has none is named as it always was.
 //!
 //! The bytes are canonical: no other spelling of the same manifest is accepted. Whoever packs the same data in the same
 //! way finds the same content digest, with or without a signature.
@@ -24,14 +27,38 @@ use crate::{
     pack::FitRules,
 };
 
-/// The first bytes of every manifest; the last one is the version.
-const MAGIC: &[u8; 8] = b"TKDATA\x00\x01";
+/// The first bytes of every manifest; the version follows.
+const MAGIC: &[u8; 7] = b"TKDATA\x00";
 /// Longest manifest that is read, in bytes: about 1.5 million shards.
 pub const MAX_MANIFEST_BYTES: usize = 64 << 20;
 /// Most bytes of one [section](Making::sections).
 pub const MAX_SECTION_BYTES: usize = 16 << 20;
 /// What a publisher signs under.
 pub const SIGNING_DOMAIN: &str = "talkoot/dataset/v1";
+
+/// What the byte after the magic says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    /// The data have no periods.
+    Plain = 1,
+    /// The data have periods.
+    Periods = 2,
+}
+
+impl Version {
+    fn of(index: &PackIndex) -> Self {
+        if index.periods.is_empty() { Self::Plain } else { Self::Periods }
+    }
+
+    /// The version of a manifest, and what comes after it.
+    fn split(bytes: &[u8]) -> Result<(Self, &[u8]), ManifestError> {
+        match bytes.strip_prefix(MAGIC).and_then(<[u8]>::split_first) {
+            Some((1, rest)) => Ok((Self::Plain, rest)),
+            Some((2, rest)) => Ok((Self::Periods, rest)),
+            _ => Err(ManifestError::WrongMagic),
+        }
+    }
+}
 
 /// Samples of one source under one licence.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -92,7 +119,9 @@ pub enum ManifestError {
         bytes: usize,
     },
     /// Not a manifest of this version.
-    #[error("not a data set manifest of version 1; pack the data anew or use the release that packed it")]
+    #[error(
+        "not a data set manifest of version 1 or 2; pack the data anew or use the release that packed it"
+    )]
     WrongMagic,
     /// The bytes stop short or mean nothing.
     #[error("malformed manifest: {reason}")]
@@ -128,7 +157,7 @@ pub fn to_bytes(
     index.check()?;
     let body = wire::encode(index, making)?;
     let length = u32::try_from(body.len()).map_err(malformed)?;
-    let mut bytes = [MAGIC.as_slice(), &length.to_le_bytes(), &body].concat();
+    let mut bytes = [MAGIC.as_slice(), &[Version::of(index) as u8], &length.to_le_bytes(), &body].concat();
     if let Some(key) = publisher {
         let signature = key.sign(SIGNING_DOMAIN, &bytes);
         bytes.extend(key.id().as_bytes());
@@ -150,14 +179,14 @@ impl DatasetManifest {
         if bytes.len() > MAX_MANIFEST_BYTES {
             return Err(ManifestError::TooLong { bytes: bytes.len() });
         }
-        let rest = bytes.strip_prefix(MAGIC).ok_or(ManifestError::WrongMagic)?;
+        let (version, rest) = Version::split(bytes)?;
         let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(|| malformed("it has no length"))?;
         let length = u32::from_le_bytes(*length) as usize;
         let (body, seal) =
             rest.split_at_checked(length).ok_or_else(|| malformed("it is shorter than it says"))?;
         let content = &bytes[..bytes.len() - seal.len()];
         let publisher = publisher(seal, content)?;
-        let (index, making) = wire::decode(body)?;
+        let (index, making) = wire::decode(version, body)?;
         index.check()?;
         Ok(Self { index, making, publisher, content: Digest::of(content) })
     }

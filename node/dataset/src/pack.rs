@@ -5,6 +5,9 @@
 //!                    `--> rejects, one line each      best fit decreasing over the histogram      finish--> manifest
 //! ```
 //!
+//! With [`PackOptions::ordered`] each list is a *period*: its samples are packed among themselves, its packs come after
+//! those of the list before, and the manifest says how many packs each has, so that a run learns them in this order.
+//!
 //! Only lengths are kept in memory, 24 bytes a sample while planning, so that 85 million samples pack on an ordinary
 //! machine. Measuring and writing can be split over processes or hosts that share a folder ([`Step`], [`Part`]): the
 //! measuring by hash range, the writing by shard. However it is split, on any number of threads, and however often it
@@ -13,6 +16,7 @@
 //! Pictures go into the shards as the files that they came as. Measuring reads their heads, and decodes them unless it
 //! is told that somebody else has ([`PixelCheck`]).
 
+mod arrange;
 mod deal;
 mod finish;
 mod fit;
@@ -70,6 +74,14 @@ pub enum PackError {
     NothingLeft {
         /// How many there were.
         records: u64,
+        /// The rejects file.
+        rejects: PathBuf,
+    },
+    /// A period has nothing to learn.
+    #[error("a list has no usable sample, so its period would be empty: {}; the reasons are in {}", list.display(), rejects.display())]
+    EmptyPeriod {
+        /// The list.
+        list: PathBuf,
         /// The rejects file.
         rejects: PathBuf,
     },

@@ -24,6 +24,7 @@ fn build(folder: &Path) -> Result<Vec<PackReport>, Box<dyn Error>> {
                 fit: FitRules { capacity: 256, ..FitRules::default() },
                 shard_bytes: 64 << 10,
                 pixels: PixelCheck::Decode,
+                ordered: false,
                 sections: BTreeMap::new(),
                 publisher: None,
                 preprocess: PreprocessOptions { max_pixels: 112 * 112, ..PreprocessOptions::default() },

@@ -1,13 +1,20 @@
 //! Which packs a seat trains on: a pure function of the manifest and the rounds before.
 //!
-//! The packs of a stage are put into an order by a keyed permutation, anew for every pass over the data. Rounds
-//! take them from the front. What a vanished or excluded member was to do goes to a later round.
+//! The packs of a stage are put into an order by a keyed permutation, anew for every pass over the data; where the data
+//! have periods, each period's packs are, and the periods follow one another. Rounds take packs from the front. What a
+//! vanished or excluded member was to do goes to a later round.
 
 use std::collections::VecDeque;
 
 use minicbor::{Decode, Encode};
 
-use crate::{canonical, digest::Digest, event::Seat, identity::MemberId, manifest::RunId};
+use crate::{
+    canonical,
+    digest::Digest,
+    event::Seat,
+    identity::MemberId,
+    manifest::{DatasetBinding, RunId},
+};
 
 /// Positions `start .. end` in the endless order of a stage's packs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -124,36 +131,72 @@ pub(crate) fn deal(
     dealt.into_iter().map(|(_, work)| work).collect()
 }
 
-/// The order of a stage's packs.
-///
-/// Pass `p` over the data is a permutation of the packs: a four-round Feistel network on the smallest even number
-/// of bits that holds them, walked until it lands inside (Black and Rogaway 2002), keyed by run, stage and pass.
+/// The order of a stage's packs: a permutation of each period's, anew for every pass over the data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackOrder {
     key: Digest,
     packs: u64,
+    periods: Vec<Period>,
+}
+
+/// Packs that follow one another, in an order of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Period {
+    key: Digest,
+    first: u64,
+    packs: u64,
 }
 
 impl PackOrder {
-    /// The order of stage `stage` of `run`, which has `packs` packs.
-    pub fn new(run: &RunId, seed: u64, stage: u32, packs: u64) -> Self {
+    /// The order of the packs of `dataset`, the data of stage `stage` of `run`.
+    pub fn new(run: &RunId, seed: u64, stage: u32, dataset: &DatasetBinding) -> Self {
         let hash = blake3::Hasher::new_derive_key("talkoot pack order v1")
             .update(run.as_bytes())
             .update(&seed.to_be_bytes())
             .update(&stage.to_be_bytes())
             .finalize();
-        Self { key: Digest::from_bytes(*hash.as_bytes()), packs: packs.max(1) }
+        let key = Digest::from_bytes(*hash.as_bytes());
+        let packs = dataset.packs.max(1);
+        let periods = match &dataset.periods {
+            None => vec![Period { key, first: 0, packs }],
+            Some(periods) => Period::in_order(&key, periods),
+        };
+        Self { key, packs, periods }
     }
 
     /// The pack at `position`.
     pub fn pack(&self, position: u64) -> u64 {
-        let pass = position / self.packs;
+        let (pass, place) = (position / self.packs, position % self.packs);
+        let after = self.periods.partition_point(|period| period.first <= place);
+        let period = after.checked_sub(1).and_then(|at| self.periods.get(at));
+        period.map_or(place, |period| period.pack(pass, place))
+    }
+}
+
+impl Period {
+    fn in_order(key: &Digest, periods: &[u64]) -> Vec<Self> {
+        let mut first = 0u64;
+        let period = |(number, &packs): (u32, &u64)| {
+            let hash = blake3::Hasher::new_derive_key("talkoot period order v1")
+                .update(key.as_bytes())
+                .update(&number.to_be_bytes())
+                .finalize();
+            let period = Self { key: Digest::from_bytes(*hash.as_bytes()), first, packs };
+            first = first.saturating_add(packs);
+            period
+        };
+        (0..).zip(periods).map(period).collect()
+    }
+
+    /// The pack at `place` of pass `pass`: a four-round Feistel network on the smallest even number of bits that holds
+    /// the period's packs, walked until it lands inside (Black and Rogaway 2002).
+    fn pack(&self, pass: u64, place: u64) -> u64 {
         let half_bits = (64 - (self.packs - 1).leading_zeros()).div_ceil(2).max(1);
-        let mut value = position % self.packs;
+        let mut value = place - self.first;
         loop {
             value = self.feistel(pass, value, half_bits);
             if value < self.packs {
-                return value;
+                return self.first + value;
             }
         }
     }
@@ -182,15 +225,71 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::digest::BlobRef;
+
+    fn order(stage: u32, packs: u64, periods: Option<Vec<u64>>) -> PackOrder {
+        let dataset = DatasetBinding { index: BlobRef::of(b"index"), packs, periods };
+        PackOrder::new(&Digest::of(b"run"), 5, stage, &dataset)
+    }
 
     proptest! {
         #[test]
         fn every_pass_takes_every_pack_once(packs in 1u64..700, stage in 0u32..3) {
-            let order = PackOrder::new(&Digest::of(b"run"), 5, stage, packs);
+            let order = order(stage, packs, None);
             for pass in 0..2 {
                 let seen: BTreeSet<u64> = (0..packs).map(|i| order.pack(pass * packs + i)).collect();
                 prop_assert_eq!(seen.len() as u64, packs);
                 prop_assert_eq!(seen.last().copied(), Some(packs - 1));
+            }
+        }
+
+        #[test]
+        fn periods_follow_one_another_and_every_pass_takes_every_pack_once(
+            periods in proptest::collection::vec(1u64..90, 1..12),
+            stage in 0u32..3,
+        ) {
+            let packs = periods.iter().sum();
+            let order = order(stage, packs, Some(periods.clone()));
+            for pass in 0..3 {
+                let mut first = 0;
+                for &length in &periods {
+                    let places = first..first + length;
+                    let seen: BTreeSet<u64> = places.clone().map(|i| order.pack(pass * packs + i)).collect();
+                    prop_assert_eq!(seen, places.collect::<BTreeSet<u64>>());
+                    first += length;
+                }
+            }
+        }
+
+        #[test]
+        fn members_are_dealt_every_pack_of_a_pass_once_and_no_period_before_its_time(
+            periods in proptest::collection::vec(1u64..20, 1..6),
+            rounds in proptest::collection::vec((1u8..4, 1u32..5), 1..30),
+        ) {
+            let packs: u64 = periods.iter().sum();
+            let order = order(0, packs, Some(periods.clone()));
+            let period_of = |pack: u64| {
+                let mut end = 0;
+                periods.iter().position(|length| { end += length; pack < end })
+            };
+            let mut cursor = Cursor::default();
+            let mut dealt = Vec::new();
+            for (number, (members, steps)) in (0u64..).zip(rounds) {
+                let member = |n: u8| crate::identity::Keypair::from_seed([n + 1; 32]).id();
+                let seats: Vec<Seat> = (0..members).map(|n| Seat { member: member(n), steps }).collect();
+                for work in deal(&order, &mut cursor, &seats, 2, &Digest::of(&number.to_le_bytes())) {
+                    let positions = work.positions.iter().flat_map(|range| range.start..range.end);
+                    dealt.extend(positions.zip(work.steps.into_iter().flatten()));
+                }
+            }
+            dealt.sort_unstable();
+            for (at, (position, _)) in (0u64..).zip(&dealt) {
+                prop_assert_eq!(at, *position);
+            }
+            for pass in dealt.chunks(packs as usize) {
+                prop_assert!(pass.is_sorted_by_key(|(_, pack)| period_of(*pack)));
+                let seen: BTreeSet<u64> = pass.iter().map(|(_, pack)| *pack).collect();
+                prop_assert_eq!(seen.len(), pass.len());
             }
         }
 
@@ -216,8 +315,15 @@ mod tests {
     }
 
     #[test]
+    fn without_periods_the_order_is_what_it_always_was() {
+        let order = order(1, 10, None);
+        let packs: Vec<u64> = (0..10).map(|position| order.pack(position)).collect();
+        assert_eq!(packs, [0; 10]);
+    }
+
+    #[test]
     fn two_passes_differ() {
-        let order = PackOrder::new(&Digest::of(b"run"), 5, 0, 100);
+        let order = order(0, 100, None);
         let pass = |p: u64| (0..100).map(|i| order.pack(p * 100 + i)).collect::<Vec<_>>();
         assert_ne!(pass(0), pass(1));
     }

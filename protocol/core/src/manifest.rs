@@ -30,6 +30,9 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// Greatest length of a manifest's canonical bytes; it has to fit into one ledger entry.
 pub const MAX_MANIFEST_BYTES: usize = 60_000;
 
+/// Most periods of a stage's data.
+pub const MAX_PERIODS: usize = 256;
+
 /// The rules of a run together with what they are bound to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 #[serde(deny_unknown_fields)]
@@ -79,6 +82,10 @@ pub struct DatasetBinding {
     /// Number of packs in all shards.
     #[n(1)]
     pub packs: u64,
+    /// Where the data are to be learnt in periods: the packs of each, in order. They are learnt period after period.
+    #[n(2)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub periods: Option<Vec<u64>>,
 }
 
 impl Manifest {
@@ -152,7 +159,11 @@ pub(crate) mod tests {
         let datasets = terms
             .stages
             .iter()
-            .map(|stage| DatasetBinding { index: BlobRef::of(stage.name.as_bytes()), packs: 97 })
+            .map(|stage| DatasetBinding {
+                index: BlobRef::of(stage.name.as_bytes()),
+                packs: 97,
+                periods: None,
+            })
             .collect();
         Manifest {
             terms,
@@ -215,5 +226,24 @@ pub(crate) mod tests {
             Manifest::from_bytes(&longer),
             Err(ManifestError::Encoding(CanonicalError::NotCanonical { .. }))
         ));
+    }
+
+    #[test]
+    fn periods_are_written_only_where_there_are_some() {
+        let bare = example_manifest(&Keypair::from_seed([1; 32]));
+        let binding = canonical::to_bytes(&bare.bindings.datasets[0]);
+        assert_eq!(binding[0], 0xa2, "a map of index and packs, as before there were periods");
+        let mut manifest = bare.clone();
+        manifest.bindings.datasets[0].periods = Some(vec![90, 7]);
+        assert_eq!(Manifest::from_bytes(&manifest.to_bytes()).unwrap(), manifest);
+        assert_ne!(manifest.id(), bare.id());
+        for wrong in [vec![], vec![97, 0], vec![90, 8], vec![u64::MAX, 98]] {
+            manifest.bindings.datasets[0].periods = Some(wrong);
+            let error = manifest.validate().unwrap_err().to_string();
+            assert!(error.contains("bindings.datasets[0].periods"), "{error}");
+        }
+        manifest.bindings.datasets[0].packs = 300;
+        manifest.bindings.datasets[0].periods = Some(vec![1; 300]);
+        assert!(manifest.validate().unwrap_err().to_string().contains("1 to 256 periods"));
     }
 }

@@ -181,6 +181,7 @@ impl Pack {
             shard_bytes: 256 << 20,
             preprocess: PreprocessOptions::default(),
             pixels,
+            ordered: false,
             seed: self.seed,
             sections: Default::default(),
             publisher: None,

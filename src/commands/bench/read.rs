@@ -59,6 +59,7 @@ impl Read {
             shard_bytes: 64 << 20,
             preprocess: PreprocessOptions::default(),
             pixels: PixelCheck::Head,
+            ordered: false,
             seed: 1,
             sections: Default::default(),
             publisher: None,

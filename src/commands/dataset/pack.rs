@@ -10,16 +10,25 @@ use talkoot_dataset::{
 };
 
 use crate::{
-    commands::{read_file, say},
+    commands::{read_file, say, sum},
     progress::Bar,
 };
 
 /// Packs a data set.
 #[derive(Debug, Args)]
 pub(crate) struct Pack {
-    /// A list of samples, as `dataset ingest` and `dataset filter` leave it. May be given several times.
-    #[arg(long, value_name = "LIST", required_unless_present = "records", conflicts_with = "records")]
+    /// Lists of samples, as `dataset ingest`, `dataset filter` and `dataset mix` leave them.
+    #[arg(
+        long,
+        value_name = "LIST",
+        num_args = 1..,
+        required_unless_present = "records",
+        conflicts_with = "records"
+    )]
     samples: Vec<PathBuf>,
+    /// Make each list a period: a run learns the packs of the first list, then those of the second, and so on.
+    #[arg(long, requires = "samples")]
+    ordered: bool,
     /// Records in the LLaVA layout, JSON or JSONL, instead of a list.
     #[arg(long, requires = "images", value_name = "FILE")]
     records: Vec<PathBuf>,
@@ -142,6 +151,7 @@ impl Pack {
                 ..PreprocessOptions::default()
             },
             pixels: if self.trust_pictures { PixelCheck::Head } else { PixelCheck::Decode },
+            ordered: self.ordered,
             seed: self.seed,
             sections,
             publisher: publisher.context("the key that signs the manifest")?,
@@ -168,6 +178,9 @@ fn tell_report(report: &PackReport) {
         report.totals.tokens,
         report.totals.learned_tokens
     ));
+    if !report.periods.is_empty() {
+        say(&format!("periods   {} of {} packs", report.periods.len(), sum(&report.periods)));
+    }
     say(&format!(
         "spread    {:.2} samples a pack, at most {}; attention cost deviates by {:.0} %",
         report.spread.mean_segments,

@@ -73,6 +73,10 @@ fn facts(manifest: &DatasetManifest) -> BTreeMap<String, String> {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
+    if !index.periods.is_empty() {
+        let periods: Vec<String> = index.periods.iter().map(u64::to_string).collect();
+        facts.insert("periods".into(), periods.join(" + "));
+    }
     for (kind, count) in &making.rejects {
         facts.insert(format!("rejects: {kind}"), count.to_string());
     }

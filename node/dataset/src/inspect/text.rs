@@ -23,6 +23,13 @@ pub fn describe_manifest(manifest: &DatasetManifest) -> String {
     line("content", manifest.content.to_string());
     line("signed by", manifest.publisher.map_or("nobody".into(), |key| key.to_string()));
     line("packs", format!("{} of at most {} tokens", totals.packs, index.sequence_tokens));
+    let periods: Vec<String> = index.periods.iter().map(u64::to_string).collect();
+    if !periods.is_empty() {
+        line(
+            "periods",
+            format!("{} of {} packs, learnt one after another", periods.len(), periods.join(", ")),
+        );
+    }
     line(
         "samples",
         format!("{}, {:.2} a pack", totals.samples, totals.samples as f64 / totals.packs.max(1) as f64),

@@ -22,6 +22,9 @@ pub(crate) fn making() -> Making {
     }
 }
 
+/// Digest of the manifest of [`index`] and [`making`], as it was before there were periods.
+const PLAIN: &str = "unknown";
+
 fn key() -> Keypair {
     Keypair::from_seed([3; 32])
 }
@@ -36,6 +39,28 @@ fn a_manifest_round_trips_and_its_signature_does_not_change_its_name() {
     let other = Making { seed: 8, ..making() };
     let other = DatasetManifest::from_bytes(&to_bytes(&index(), &other, None).unwrap()).unwrap();
     assert_ne!(other.content, bare.content);
+}
+
+#[test]
+fn periods_make_another_version_and_their_lack_none() {
+    let plain = to_bytes(&index(), &making(), None).unwrap();
+    assert_eq!(Digest::of(&plain).to_string(), PLAIN, "the same bytes as before there were periods");
+    let with = PackIndex { periods: vec![3, 3], ..index() };
+    let bytes = to_bytes(&with, &making(), None).unwrap();
+    assert_eq!((plain[7], bytes[7]), (1, 2));
+    let read = DatasetManifest::from_bytes(&bytes).unwrap();
+    assert_eq!(read.index, with);
+    // Neither passes for the other.
+    let refused = |mut bytes: Vec<u8>, version: u8| {
+        bytes[7] = version;
+        DatasetManifest::from_bytes(&bytes).unwrap_err().to_string()
+    };
+    assert!(refused(bytes, 1).contains("not the canonical ones"));
+    assert!(refused(plain.clone(), 2).contains("malformed"));
+    let none = [&plain[12..], &[0]].concat();
+    let none = [MAGIC.as_slice(), &[2], &(none.len() as u32).to_le_bytes(), &none].concat();
+    let error = DatasetManifest::from_bytes(&none).unwrap_err().to_string();
+    assert!(error.contains("it has none"), "{error}");
 }
 
 #[test]
@@ -64,7 +89,7 @@ fn a_manifest_that_contradicts_itself_is_neither_written_nor_read() {
     wrong.totals.packs = 7;
     assert!(matches!(to_bytes(&wrong, &making(), None), Err(ManifestError::Index(_))));
     let body = wire::encode(&wrong, &making()).unwrap();
-    let bytes = [MAGIC.as_slice(), &(body.len() as u32).to_le_bytes(), &body].concat();
+    let bytes = [MAGIC.as_slice(), &[1], &(body.len() as u32).to_le_bytes(), &body].concat();
     assert!(matches!(DatasetManifest::from_bytes(&bytes), Err(ManifestError::Index(_))));
     let mut unordered = making();
     unordered.sources.swap(0, 2);
@@ -78,12 +103,15 @@ proptest! {
         let _ = DatasetManifest::from_bytes(&bytes);
         let _ = DatasetManifest::from_bytes(&[MAGIC.as_slice(), &bytes].concat());
         let length = (bytes.len() as u32).to_le_bytes();
-        let _ = DatasetManifest::from_bytes(&[MAGIC.as_slice(), &length, &bytes].concat());
+        for version in [1, 2] {
+            let _ = DatasetManifest::from_bytes(&[MAGIC.as_slice(), &[version], &length, &bytes].concat());
+        }
     }
 
     #[test]
-    fn what_is_accepted_is_canonical(at in 0usize..400, flip in 1u8..) {
-        let mut bytes = to_bytes(&index(), &making(), None).unwrap();
+    fn what_is_accepted_is_canonical(at in 0usize..400, flip in 1u8.., in_periods in any::<bool>()) {
+        let periods = if in_periods { vec![4, 2] } else { Vec::new() };
+        let mut bytes = to_bytes(&PackIndex { periods, ..index() }, &making(), None).unwrap();
         let at = at % bytes.len();
         bytes[at] ^= flip;
         if let Ok(read) = DatasetManifest::from_bytes(&bytes) {

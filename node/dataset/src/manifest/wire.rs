@@ -1,9 +1,10 @@
-//! The manifest's body as it is written: digests as bytes rather than text, packs counted rather than numbered.
+//! The manifest's body as it is written: digests as bytes rather than text, packs counted rather than numbered. The
+//! periods come after everything else, in version 2 only.
 
 use serde::{Deserialize, Serialize};
 use talkoot_protocol::digest::{BlobRef, Digest};
 
-use super::{MAX_SECTION_BYTES, Making, ManifestError, malformed};
+use super::{MAX_SECTION_BYTES, Making, ManifestError, Version, malformed};
 use crate::index::{PackIndex, ShardEntry, Totals};
 
 type Blob = ([u8; 32], u64);
@@ -37,11 +38,19 @@ pub(super) fn encode(index: &PackIndex, making: &Making) -> Result<Vec<u8>, Mani
             .collect(),
         making: making.clone(),
     };
-    postcard::to_stdvec(&wire).map_err(malformed)
+    let body = postcard::to_stdvec(&wire).map_err(malformed)?;
+    match Version::of(index) {
+        Version::Plain => Ok(body),
+        Version::Periods => postcard::to_extend(&index.periods, body).map_err(malformed),
+    }
 }
 
-pub(super) fn decode(body: &[u8]) -> Result<(PackIndex, Making), ManifestError> {
-    let wire: Wire = postcard::from_bytes(body).map_err(malformed)?;
+pub(super) fn decode(version: Version, body: &[u8]) -> Result<(PackIndex, Making), ManifestError> {
+    let (wire, rest): (Wire, _) = postcard::take_from_bytes(body).map_err(malformed)?;
+    let periods: Vec<u64> = match version {
+        Version::Plain => Vec::new(),
+        Version::Periods => postcard::from_bytes(rest).map_err(malformed)?,
+    };
     let blob = |(digest, bytes): Blob| BlobRef { digest: Digest::from_bytes(digest), bytes };
     let mut first_pack = 0u64;
     let mut entry = |(digest, bytes, packs): ([u8; 32], u64, u32)| {
@@ -59,7 +68,11 @@ pub(super) fn decode(body: &[u8]) -> Result<(PackIndex, Making), ManifestError> 
         max_pixels: wire.max_pixels,
         totals: wire.totals,
         shards: wire.shards.into_iter().map(&mut entry).collect(),
+        periods,
     };
+    if Version::of(&index) != version {
+        return Err(malformed("version 2 is for data with periods, and it has none"));
+    }
     if !wire.making.sources.is_sorted_by(|a, b| (&a.source, &a.licence) < (&b.source, &b.licence)) {
         return Err(malformed("the sources are not in order"));
     }

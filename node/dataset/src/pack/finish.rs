@@ -53,6 +53,7 @@ pub(super) fn finish(job: &Job<'_>, plan: &Plan) -> Result<PackReport, PackError
         vocab_size: index.vocab_size,
         sequence_tokens: index.sequence_tokens,
         shards: index.shards.iter().map(|shard| shard.blob).collect(),
+        periods: index.periods,
         totals: index.totals,
         fill_rate: index.totals.fill_rate(index.sequence_tokens),
         spread: plan.spread,
@@ -96,6 +97,7 @@ fn index_of(job: &Job<'_>, plan: &Plan) -> Result<(PackIndex, Vec<SourceCount>),
         max_pixels: job.options.preprocess.max_pixels,
         totals,
         shards,
+        periods: plan.periods.clone(),
     };
     Ok((index, sources))
 }

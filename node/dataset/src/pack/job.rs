@@ -79,6 +79,7 @@ fn settings(options: &PackOptions, tokenizer: &Tokenizer) -> serde_json::Value {
         "shard_bytes": options.shard_bytes,
         "preprocess": options.preprocess,
         "pixels": options.pixels,
+        "ordered": options.ordered,
         "seed": options.seed,
         "sections": options.sections,
         "publisher": options.publisher.as_ref().map(Keypair::id),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use talkoot_protocol::identity::Keypair;
+use talkoot_protocol::{identity::Keypair, manifest::MAX_PERIODS};
 
 use super::{FitRules, PackError};
 use crate::{
@@ -59,6 +59,8 @@ pub struct PackOptions {
     pub preprocess: PreprocessOptions,
     /// How well pictures are looked at.
     pub pixels: PixelCheck,
+    /// Whether each list is a period: the packs of the first come first, and so on.
+    pub ordered: bool,
     /// Sets the order of samples and packs.
     pub seed: u64,
     /// What was done to the samples before, by name: goes into the manifest as it is.
@@ -99,6 +101,22 @@ impl PackOptions {
             && !(1..=MAX_LISTS).contains(&lists.len())
         {
             return wrong("lists", lists.len().to_string(), format!("1 to {MAX_LISTS}"));
+        }
+        if self.ordered {
+            let Input::Lists(lists) = &self.input else {
+                return wrong(
+                    "ordered",
+                    "set for records".into(),
+                    "used with lists of samples, one a period".into(),
+                );
+            };
+            if lists.len() > MAX_PERIODS {
+                return wrong(
+                    "lists",
+                    lists.len().to_string(),
+                    format!("at most {MAX_PERIODS} when ordered"),
+                );
+            }
         }
         let FitRules { capacity, max_segments, .. } = self.fit;
         if !(1..=MAX_SEQUENCE_TOKENS).contains(&capacity) {

@@ -4,6 +4,7 @@
 //! shard, and the same comes out.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
@@ -12,7 +13,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    PackError, deal, finish, fit,
+    PackError,
+    arrange::Arranged,
+    finish,
     job::Job,
     measure::measured_files,
     report::Spread,
@@ -48,6 +51,8 @@ pub(super) struct Plan {
     pub(super) seen: u64,
     pub(super) samples: u64,
     pub(super) shards: Vec<PlannedShard>,
+    /// Packs of each period, where the lists are periods.
+    pub(super) periods: Vec<u64>,
     pub(super) spread: Spread,
     /// Shortest, median and longest sample, in tokens.
     pub(super) lengths: [u32; 3],
@@ -71,44 +76,51 @@ pub(super) fn plan(job: &Job<'_>) -> Result<Plan, PackError> {
         let (records, _) = finish::write_rejects(job, seen)?;
         return Err(PackError::NothingLeft { records, rejects: job.rejects_path() });
     }
-    let samples = merge(&files.tables, &job.fingerprint, rows)?;
-    let counts = histogram(&samples, job.options.fit.capacity);
-    let kinds = fit(&counts, job.options.fit);
-    let dealt = deal(samples.len(), |at| samples[at].tokens, &kinds, job.options.seed);
+    let arranged = Arranged::of(merge(&files.tables, &job.fingerprint, rows)?, job.options);
+    let periods = if job.options.ordered { periods(job, &arranged, seen)? } else { Vec::new() };
     put_file(&job.file("plan/packs"), |file| {
-        dealt.packs().try_for_each(|pack| file.write_all(&(pack.len() as u32).to_le_bytes()))
+        let mut packs = arranged.periods().flatten();
+        packs.try_for_each(|pack| file.write_all(&(pack.len() as u32).to_le_bytes()))
     })?;
     put_file(&job.file("plan/samples"), |file| {
-        for sample in dealt.packs().flatten().map(|&at| samples[at as usize]) {
+        for sample in arranged.periods().flatten().flatten() {
             file.write_all(&sample.place.bits().to_le_bytes())?;
             file.write_all(&sample.tokens.to_le_bytes())?;
             file.write_all(&sample.bytes.to_le_bytes())?;
         }
         Ok(())
     })?;
-    let bytes = dealt.packs().map(|pack| {
-        let bytes = pack.iter().map(|&at| u64::from(samples[at as usize].bytes)).sum();
-        (pack.len() as u64, pack_bytes_at_most(bytes))
-    });
+    let mut shards = Vec::new();
+    for period in arranged.periods() {
+        let packs = period.map(|pack| {
+            let samples = pack.len() as u64;
+            (samples, pack_bytes_at_most(pack.map(|sample| u64::from(sample.bytes)).sum()))
+        });
+        cut(&mut shards, packs, job.options.shard_bytes)?;
+    }
     let plan = Plan {
         seen,
         samples: rows,
-        shards: cut(bytes, job.options.shard_bytes)?,
-        spread: Spread::of(&kinds),
-        lengths: lengths(&counts),
+        shards,
+        periods,
+        spread: Spread::of(&arranged.kinds),
+        lengths: lengths(&arranged.counts),
     };
     put_json(&job.file("plan/plan.json"), &plan)?;
     // As everybody else will read it: what was a number in memory may differ in its last digit.
     Plan::open(job)
 }
 
-fn histogram(samples: &[Measured], capacity: u32) -> Vec<u64> {
-    let mut counts = vec![0; capacity as usize + 1];
-    for sample in samples {
-        // Measuring has refused longer ones.
-        counts[sample.tokens.min(capacity) as usize] += 1;
+/// The packs of each period; every list has to be one.
+fn periods(job: &Job<'_>, arranged: &Arranged, seen: u64) -> Result<Vec<u64>, PackError> {
+    let packs: BTreeMap<usize, u64> = arranged.packs_of_lists().collect();
+    for (at, list) in job.lists.iter().enumerate() {
+        if !packs.contains_key(&at) {
+            finish::write_rejects(job, seen)?;
+            return Err(PackError::EmptyPeriod { list: list.path.clone(), rejects: job.rejects_path() });
+        }
     }
-    counts
+    Ok(packs.into_values().collect())
 }
 
 /// Shortest, median and longest.
@@ -125,30 +137,35 @@ fn lengths(counts: &[u64]) -> [u32; 3] {
     [at(0), at(total / 2), at(total.saturating_sub(1))]
 }
 
-/// Cuts packs, each given as its samples and bytes, into shards of at most `limit` bytes.
-fn cut(packs: impl Iterator<Item = (u64, u64)>, limit: u64) -> Result<Vec<PlannedShard>, PackError> {
-    let mut shards: Vec<PlannedShard> = Vec::new();
-    let (mut filled, mut first_pack, mut first_sample) = (u64::MAX, 0, 0);
+/// Cuts the packs of a period, each given as its samples and bytes, into shards of at most `limit` bytes.
+fn cut(
+    shards: &mut Vec<PlannedShard>,
+    packs: impl Iterator<Item = (u64, u64)>,
+    limit: u64,
+) -> Result<(), PackError> {
+    let mut filled = None;
     for (samples, bytes) in packs {
         let alone = ShardWriter::EMPTY_BYTES + bytes;
         if alone > limit {
             return Err(PackError::ShardTooSmall { bytes: alone, limit });
         }
-        match shards.last_mut() {
-            Some(shard) if filled + bytes <= limit && shard.packs < MAX_PACKS => {
+        let (mut first_pack, mut first_sample) = (0, 0);
+        if let Some(shard) = shards.last_mut() {
+            if let Some(filled) = filled.as_mut().filter(|filled| **filled + bytes <= limit)
+                && shard.packs < MAX_PACKS
+            {
                 shard.packs += 1;
                 shard.samples += samples;
-                filled += bytes;
+                *filled += bytes;
+                continue;
             }
-            _ => {
-                shards.push(PlannedShard { first_pack, packs: 1, first_sample, samples });
-                filled = alone;
-            }
+            first_pack = shard.first_pack + u64::from(shard.packs);
+            first_sample = shard.first_sample + shard.samples;
         }
-        first_pack += 1;
-        first_sample += samples;
+        shards.push(PlannedShard { first_pack, packs: 1, first_sample, samples });
+        filled = Some(alone);
     }
-    Ok(shards)
+    Ok(())
 }
 
 impl Plan {
@@ -202,12 +219,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shards_hold_every_pack_once_and_keep_their_limit(
-            packs in prop::collection::vec((1u64..9, 1u64..900), 1..60),
+        fn shards_hold_every_pack_once_and_keep_to_their_limit_and_their_period(
+            periods in prop::collection::vec(prop::collection::vec((1u64..9, 1u64..900), 1..40), 1..4),
             limit in 2_048u64..6_000,
         ) {
-            let shards = cut(packs.iter().copied(), limit).unwrap();
+            let mut shards = Vec::new();
+            for period in &periods {
+                cut(&mut shards, period.iter().copied(), limit).unwrap();
+            }
+            let packs: Vec<(u64, u64)> = periods.concat();
             let (mut pack, mut sample) = (0, 0);
+            let mut ends = Vec::new();
             for shard in &shards {
                 prop_assert_eq!((shard.first_pack, shard.first_sample), (pack, sample));
                 let held = &packs[pack as usize..pack as usize + shard.packs as usize];
@@ -216,14 +238,20 @@ mod tests {
                 prop_assert!(ShardWriter::EMPTY_BYTES + bytes <= limit);
                 pack += u64::from(shard.packs);
                 sample += shard.samples;
+                ends.push(pack);
             }
             prop_assert_eq!(pack, packs.len() as u64);
+            let mut end = 0;
+            for period in &periods {
+                end += period.len() as u64;
+                prop_assert!(ends.contains(&end), "a period ends within a shard");
+            }
         }
     }
 
     #[test]
     fn a_pack_that_fits_no_shard_is_named() {
-        let error = cut([(1, 100), (2, 5_000)].into_iter(), 4_096).unwrap_err();
+        let error = cut(&mut Vec::new(), [(1, 100), (2, 5_000)].into_iter(), 4_096).unwrap_err();
         assert!(matches!(error, PackError::ShardTooSmall { bytes: 6_024, limit: 4_096 }), "{error}");
     }
 

@@ -64,6 +64,9 @@ pub struct PackReport {
     pub sequence_tokens: u32,
     /// The shards, in order.
     pub shards: Vec<BlobRef>,
+    /// Packs of each period, in order; empty where the data have none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub periods: Vec<u64>,
     /// How much there is.
     pub totals: Totals,
     /// Share of the sequences' room that holds tokens, 0 to 1.

@@ -16,6 +16,8 @@ use crate::{
     tokenizer::{Tokenizer, build_demo_tokenizer},
 };
 
+mod ordered;
+
 struct Drawn {
     dir: tempfile::TempDir,
     options: PackOptions,
@@ -33,6 +35,7 @@ fn drawn() -> Drawn {
         shard_bytes: 24 << 10,
         preprocess: PreprocessOptions { max_pixels: 12_544, ..PreprocessOptions::default() },
         pixels: PixelCheck::Decode,
+        ordered: false,
         seed: 1,
         sections: BTreeMap::new(),
         publisher: None,

@@ -24,6 +24,7 @@ fn read(packs: &[PackBytes]) -> Result<PackedSequence, ReadError> {
         max_pixels: 12_544,
         totals: Totals { packs: 1, ..Totals::default() },
         shards: vec![ShardEntry { blob, first_pack: 0, packs: 1 }],
+        periods: Vec::new(),
     };
     let bytes = manifest::to_bytes(&index, &making(), None).unwrap();
     PackReader::in_folder(&bytes, dir.path()).unwrap().read(0)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Manifest, PROTOCOL_VERSION, Stage, Terms};
+use super::{DatasetBinding, MAX_PERIODS, Manifest, PROTOCOL_VERSION, Stage, Terms};
 use crate::{canonical::CanonicalError, real::Real};
 
 /// Why a manifest is refused.
@@ -83,14 +83,29 @@ impl Manifest {
             bindings.datasets.len() == self.terms.stages.len(),
         )?;
         for (i, dataset) in bindings.datasets.iter().enumerate() {
-            let name = format!("bindings.datasets[{i}].packs");
-            field(&name, dataset.packs, "between 1 and 2^40", (1..=1 << 40).contains(&dataset.packs))?;
+            dataset.validate(&format!("bindings.datasets[{i}]"))?;
         }
         field(
             "bindings.log_key",
             format!("{:?}", bindings.log_key),
             "a verifier key of at most 512 characters",
             !bindings.log_key.is_empty() && bindings.log_key.len() <= 512,
+        )
+    }
+}
+
+impl DatasetBinding {
+    fn validate(&self, path: &str) -> Result<(), ManifestError> {
+        let packs = self.packs;
+        field(&format!("{path}.packs"), packs, "between 1 and 2^40", (1..=1 << 40).contains(&packs))?;
+        let Some(periods) = &self.periods else { return Ok(()) };
+        let sum = periods.iter().try_fold(0u64, |sum, period| sum.checked_add(*period));
+        let shown = sum.map_or_else(|| "too many".to_owned(), |sum| sum.to_string());
+        field(
+            &format!("{path}.periods"),
+            format!("{} periods of {shown} packs together", periods.len()),
+            format!("1 to {MAX_PERIODS} periods, each of 1 pack or more, {packs} packs together"),
+            (1..=MAX_PERIODS).contains(&periods.len()) && !periods.contains(&0) && sum == Some(packs),
         )
     }
 }

@@ -69,7 +69,7 @@ impl RunState {
         }
         same(kind, "seats", &open.seats, &settled.seats(&present))?;
         let first_step = u64::from(progress.rounds_in_stage).saturating_mul(u64::from(stage.inner_steps));
-        let order = PackOrder::new(&self.run, self.manifest.terms.seed, progress.stage, dataset.packs);
+        let order = PackOrder::new(&self.run, self.manifest.terms.seed, progress.stage, dataset);
         let work = assignment::deal(
             &order,
             &mut settled.cursor,
