@@ -314,11 +314,15 @@ mod tests {
         }
     }
 
+    /// Numbers of a program of its own, written after the specification of the protocol.
     #[test]
-    fn without_periods_the_order_is_what_it_always_was() {
-        let order = order(1, 10, None);
-        let packs: Vec<u64> = (0..10).map(|position| order.pack(position)).collect();
-        assert_eq!(packs, [0; 10]);
+    fn the_order_is_the_specified_one_with_periods_and_without() {
+        let of =
+            |order: PackOrder, positions| -> Vec<u64> { (0..positions).map(|at| order.pack(at)).collect() };
+        assert_eq!(of(order(1, 10, None), 10), [1, 9, 3, 5, 7, 2, 6, 4, 8, 0]);
+        let in_periods = of(order(1, 10, Some(vec![4, 6])), 20);
+        assert_eq!(in_periods[..10], [2, 0, 1, 3, 6, 4, 7, 5, 9, 8]);
+        assert_eq!(in_periods[10..], [1, 2, 0, 3, 5, 4, 9, 6, 7, 8]);
     }
 
     #[test]
