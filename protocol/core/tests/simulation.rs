@@ -26,7 +26,8 @@ struct World {
 
 fn manifest(operator: &Keypair) -> Manifest {
     let terms = Terms::from_toml(include_str!("../src/manifest/example.toml")).unwrap();
-    let datasets = vec![DatasetBinding { index: BlobRef::of(b"index"), packs: 50, periods: None }; terms.stages.len()];
+    let datasets =
+        vec![DatasetBinding { index: BlobRef::of(b"index"), packs: 50, periods: None }; terms.stages.len()];
     Manifest {
         terms,
         bindings: Bindings {
