@@ -78,7 +78,12 @@
   const keys = {
     k: (at) => { judge(cards[at], "keep"); go(at + 1); },
     d: (at) => { judge(cards[at], "drop"); go(at + 1); },
-    u: (at) => judge(cards[at], undefined),
+    // A verdict by key moves on, so the one to take back is most often the card before.
+    u: (at) => {
+      const back = verdicts[cards[at].dataset.id] === undefined ? Math.max(0, at - 1) : at;
+      judge(cards[back], undefined);
+      go(back);
+    },
     j: (at) => go(at + 1),
     ArrowRight: (at) => go(at + 1),
     b: (at) => go(at - 1),
