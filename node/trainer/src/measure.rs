@@ -17,6 +17,7 @@ use crate::{
     modules::{Module, trainable},
     patches::Picture,
     presets::{Shape, model_of},
+    reference,
     state::State,
 };
 
@@ -30,8 +31,13 @@ pub struct Preset {
     shape: Shape,
 }
 
-/// The presets: the peer's, and one with a wide vocabulary.
-pub const PRESETS: [Preset; 5] = [
+/// The presets: the demo's model, the peer's, and one with a wide vocabulary.
+pub const PRESETS: [Preset; 6] = [
+    // the peer has no such preset
+    Preset {
+        name: "demo",
+        shape: Shape { vision: [2, 96, 4, 192], text: [3, 128, 4, 2, 32, 256], vocabulary: 512 },
+    },
     Preset {
         name: "mid",
         shape: Shape { vision: [6, 384, 6, 1536], text: [6, 512, 8, 4, 64, 1536], vocabulary: 8192 },
@@ -74,7 +80,9 @@ pub struct Case {
 }
 
 /// The cases.
-pub const CASES: [Case; 4] = [
+pub const CASES: [Case; 5] = [
+    // a step of the demo: four packs of 256 tokens, of small pictures and short conversations
+    Case { name: "demo", samples: 24, grid: Some((6, 8)), words: 30 },
     Case { name: "image448", samples: 1, grid: Some((32, 32)), words: 256 },
     Case { name: "packed1024", samples: 4, grid: Some((16, 16)), words: 192 },
     Case { name: "packed8k", samples: 16, grid: Some((32, 32)), words: 256 },
@@ -165,25 +173,66 @@ pub fn step<B: Backend>(backend: &B, describe: &str, run: &StepRun) -> Result<St
             seconds.push(start.elapsed().as_secs_f64());
         }
     }
-    seconds.sort_by(f64::total_cmp);
-    let median = (seconds[(seconds.len() - 1) / 2] + seconds[seconds.len() / 2]) / 2.0;
-    let parameters = config.parameter_shapes().values().map(|shape| shape.iter().product::<usize>()).sum();
-    Ok(StepFigures {
-        preset: run.preset.name,
-        case: run.case.name,
-        device: describe.to_owned(),
-        threads: rayon::current_num_threads(),
-        checkpoint: run.keep == Keep::Inputs,
-        parameters,
-        tokens: batch.rows(),
-        patches: samples.iter().flat_map(|sample| &sample.pictures).map(Picture::len).sum(),
-        median_s: median,
-        min_s: seconds[0],
-        tokens_per_s: batch.rows() as f64 / median,
-        loss,
-        peak_bytes: peak_bytes(),
-        state_bytes: 12 * parameters as u64,
-    })
+    Ok(run.figures(describe, &config, &samples, seconds, loss))
+}
+
+/// The same with the plain reference model on candle: forward and backward only, without clip and AdamW, and everything
+/// kept, as its graph does.
+///
+/// # Errors
+///
+/// [`reference::ModelError`] when an operation fails.
+pub fn reference_step(run: &StepRun) -> Result<StepFigures, reference::ModelError> {
+    let config = model_of(run.preset.shape);
+    let names = trainable(&config, &Module::ALL);
+    let model = reference::Model::new(&config, &State::initial(&config, 0), &names)?;
+    let samples = run.case.samples(&config);
+    let batch = reference::Batch::new(&samples, &config)?;
+    let learned: usize = samples.iter().map(Sample::learned).sum();
+    let (mut seconds, mut loss) = (Vec::new(), 0.0);
+    for i in 0..run.warmup + run.steps {
+        let start = Instant::now();
+        let (sum, _) = model.gradients(&batch, 1.0 / learned as f32)?;
+        loss = sum / learned as f64;
+        if i >= run.warmup {
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+    }
+    let run = StepRun { keep: Keep::Everything, ..*run };
+    Ok(run.figures("cpu, candle reference", &config, &samples, seconds, loss))
+}
+
+impl StepRun {
+    fn figures(
+        &self,
+        device: &str,
+        config: &ModelConfig,
+        samples: &[Sample],
+        mut seconds: Vec<f64>,
+        loss: f64,
+    ) -> StepFigures {
+        seconds.sort_by(f64::total_cmp);
+        let median = (seconds[(seconds.len() - 1) / 2] + seconds[seconds.len() / 2]) / 2.0;
+        let parameters =
+            config.parameter_shapes().values().map(|shape| shape.iter().product::<usize>()).sum();
+        let tokens = samples.iter().map(|sample| sample.tokens.len()).sum();
+        StepFigures {
+            preset: self.preset.name,
+            case: self.case.name,
+            device: device.to_owned(),
+            threads: rayon::current_num_threads(),
+            checkpoint: self.keep == Keep::Inputs,
+            parameters,
+            tokens,
+            patches: samples.iter().flat_map(|sample| &sample.pictures).map(Picture::len).sum(),
+            median_s: median,
+            min_s: seconds[0],
+            tokens_per_s: tokens as f64 / median,
+            loss,
+            peak_bytes: peak_bytes(),
+            state_bytes: 12 * parameters as u64,
+        }
+    }
 }
 
 impl Case {
@@ -242,8 +291,8 @@ mod tests {
 
     #[test]
     fn cases_are_as_long_as_their_names_say() {
-        let config = model_of(PRESETS[0].shape);
+        let config = model_of(PRESETS[1].shape);
         let tokens = |case: &Case| case.samples(&config).iter().map(|s| s.tokens.len()).sum::<usize>();
-        assert_eq!(CASES.each_ref().map(tokens), [512, 1024, 8192, 8192]);
+        assert_eq!(CASES.each_ref().map(tokens), [24 * 42, 512, 1024, 8192, 8192]);
     }
 }

@@ -15,15 +15,18 @@ use crate::commands::say;
 /// Seconds and memory of one training step: forward, backward, clip, AdamW over all parameters.
 #[derive(Debug, Args)]
 pub(crate) struct Step {
-    /// The model: mid (41 M parameters), wide (mid with 151,936 token ids), small, 1b or 4b.
+    /// The model: demo (1 M parameters), mid (41 M), wide (mid with 151,936 token ids), small, 1b or 4b.
     #[arg(long, default_value = "mid")]
     preset: String,
-    /// The pack: image448, packed1024, packed8k or text8k.
+    /// The pack: demo, image448, packed1024, packed8k or text8k.
     #[arg(long, default_value = "image448")]
     case: String,
     /// Keep all intermediate values instead of computing blocks again in backward.
     #[arg(long)]
     no_checkpoint: bool,
+    /// Measure the plain reference model on candle instead: forward and backward, without the optimiser.
+    #[arg(long, conflicts_with_all = ["no_checkpoint", "products", "isa"])]
+    reference: bool,
     #[command(flatten)]
     cpu: CpuChoice,
     /// Steps that are counted.
@@ -55,8 +58,12 @@ impl Step {
             warmup: self.warmup,
             steps: self.iters,
         };
-        let (cpu, device) = self.cpu.open()?;
-        let figures = measure::step(&cpu, &device, &run)?;
+        let figures = if self.reference {
+            measure::reference_step(&run)?
+        } else {
+            let (cpu, device) = self.cpu.open()?;
+            measure::step(&cpu, &device, &run)?
+        };
         if self.json {
             say(&serde_json::to_string(&figures)?);
         } else {
