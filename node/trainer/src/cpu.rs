@@ -5,7 +5,7 @@
 //!   isa, pool       vector instructions found at run time; buffers used again
 //!   math, lanes     exponential, error function, logarithm; sums of a fixed shape
 //!   gemm            the fixed-order matrix product: packing, micro-kernels
-//!   linear, attention, cross_entropy                            on the product
+//!   linear, attention, cross_entropy, dots                      on the product
 //!   layer_norm, rms_norm, rotary, norm_rotate, gelu, swiglu     row by row
 //!   rows, squares, adamw                                        tables, norm, optimiser
 //! ```
@@ -16,6 +16,7 @@
 mod adamw;
 mod attention;
 mod cross_entropy;
+mod dots;
 mod gelu;
 mod gemm;
 mod isa;
@@ -33,6 +34,7 @@ mod swiglu;
 #[cfg(test)]
 mod testkit;
 
+pub use dots::PackedRows;
 pub use gemm::Products;
 pub use isa::{Isa, Level};
 pub use pool::Buffer;

@@ -20,7 +20,7 @@
 //! file system fails meanwhile, the process dies of a signal. A positioned read gives an error that names the file.
 //! A file that is overwritten while it is read gives a mixture, as it would with a mapping.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use crate::{
     config::ModelConfig,
@@ -65,13 +65,34 @@ pub use self::{
 /// [`FolderError`] names the file, the field or the tensor that is wrong.
 pub fn read_folder(folder: &Path) -> Result<(ModelConfig, State), FolderError> {
     let (config, _) = config::read_model(folder)?;
+    let state = read_state(parameters::model_tensors(&Checkpoint::open(folder)?, &config)?)?;
+    Ok((config, state))
+}
+
+/// Reads what makes rows of pictures and words: the tower, the merger, the token table. The config that comes with them
+/// has no layers and a tied head.
+///
+/// Of the released 8B model these are 1 of 8.5 billion parameters.
+///
+/// # Errors
+///
+/// [`FolderError`] names the file, the field or the tensor that is wrong.
+pub fn read_senses(folder: &Path) -> Result<(ModelConfig, State), FolderError> {
+    let (mut config, _) = config::read_model(folder)?;
+    config.text.num_hidden_layers = 0;
+    config.text.tie_word_embeddings = true;
+    let state = read_state(parameters::some_tensors(&Checkpoint::open(folder)?, &config)?)?;
+    Ok((config, state))
+}
+
+/// Shapes were checked before; numbers are while they are read.
+fn read_state(tensors: BTreeMap<String, StoredTensor>) -> Result<State, FolderError> {
     let mut state = State::default();
-    // shapes are checked before anything is allocated for them, numbers while they are read
-    for (name, tensor) in parameters::model_tensors(&Checkpoint::open(folder)?, &config)? {
+    for (name, tensor) in tensors {
         let values = tensor.values()?;
         state.tensors.insert(name, Tensor32 { shape: tensor.shape, values });
     }
-    Ok((config, state))
+    Ok(state)
 }
 
 /// Writes the canonical `model.safetensors`, `extra` files (tokenizer, chat template) as they are, and `config.json`.

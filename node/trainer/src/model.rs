@@ -17,6 +17,7 @@ mod angles;
 mod batch;
 mod decoder;
 mod gradients;
+mod pooled;
 mod vision;
 mod weights;
 

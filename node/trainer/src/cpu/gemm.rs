@@ -23,7 +23,7 @@ mod pack;
 mod split;
 
 pub(super) use self::{
-    blocked::Packed,
+    blocked::{Packed, Panels},
     matrix::{Matrix, MatrixMut},
 };
 use super::Isa;
@@ -104,12 +104,18 @@ pub(super) fn multiply_alone(
 pub(super) fn multiply_packed(isa: Isa, a: Matrix<'_>, b: &Packed<'_>, start: Start, c: MatrixMut<'_>) {
     assert!(a.rows == c.rows && a.columns <= b.rows() && c.columns <= b.columns(), "shapes of a product");
     match b {
-        Packed::Ours(packed) => blocked::multiply_packed(isa, a, packed, start, c),
+        Packed::Ours(panels) => multiply_panels(isa, a, panels, start, c),
         Packed::Other(b) => {
             let b = b.rows(0..a.columns).columns(0..c.columns);
             other::multiply(a, b, start, Finish::default(), c, other::Threads::One);
         }
     }
+}
+
+/// The same in fixed order, whatever products are chosen elsewhere.
+pub(super) fn multiply_panels(isa: Isa, a: Matrix<'_>, b: &Panels, start: Start, c: MatrixMut<'_>) {
+    assert!(a.rows == c.rows && a.columns <= b.rows() && c.columns <= b.columns(), "shapes of a product");
+    blocked::multiply_packed(isa, a, b, start, c);
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ impl FloatType {
     }
 
     /// Appends the numbers of `bytes` to `values`; exact. Bytes that are no whole number at the end are left out.
-    pub(super) fn decode(self, bytes: &[u8], values: &mut Vec<f32>) {
+    pub fn decode(self, bytes: &[u8], values: &mut Vec<f32>) {
         match self {
             Self::F32 => values.extend(bytes.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word))),
             Self::Bf16 => {

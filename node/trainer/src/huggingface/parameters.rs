@@ -27,6 +27,20 @@ pub(super) fn model_tensors(
     Ok(tensors)
 }
 
+/// The parameters of `config` alone, whatever else the checkpoint holds.
+///
+/// # Errors
+///
+/// [`FolderError`] names the tensor that is missing or misshapen.
+pub(super) fn some_tensors(
+    checkpoint: &Checkpoint,
+    config: &ModelConfig,
+) -> Result<BTreeMap<String, StoredTensor>, FolderError> {
+    let mut stock = Stock::of(checkpoint);
+    let shapes = config.parameter_shapes().into_iter();
+    shapes.map(|(name, shape)| Ok((name.clone(), stock.take(&name, &shape)?))).collect()
+}
+
 /// The tensors of a checkpoint that nobody has taken yet.
 #[derive(Debug)]
 pub(super) struct Stock<'a> {

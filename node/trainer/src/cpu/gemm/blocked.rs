@@ -304,6 +304,27 @@ pub(in crate::cpu) struct Panels {
 }
 
 impl Panels {
+    /// Packs `b` for the kernel of these instructions.
+    pub(in crate::cpu) fn new(isa: Isa, pool: &Pool, b: Matrix<'_>) -> Self {
+        match isa.level() {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => Self::pack::<kernel::Avx512>(b, pool),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => Self::pack::<kernel::Avx2>(b, pool),
+            _ => Self::pack::<kernel::Portable>(b, pool),
+        }
+    }
+
+    /// Rows that were packed.
+    pub(in crate::cpu) const fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns that were packed.
+    pub(in crate::cpu) const fn columns(&self) -> usize {
+        self.columns
+    }
+
     fn pack<K: Kernel>(b: Matrix<'_>, pool: &Pool) -> Self {
         let mut numbers = pool.take(packed_len(b.columns, b.rows, K::NR));
         let mut rest: &mut [f32] = &mut numbers;
@@ -323,13 +344,7 @@ impl<'a> Packed<'a> {
         if products == Products::GemmCrate {
             return Self::Other(b);
         }
-        Self::Ours(match isa.level() {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => Panels::pack::<kernel::Avx512>(b, pool),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => Panels::pack::<kernel::Avx2>(b, pool),
-            _ => Panels::pack::<kernel::Portable>(b, pool),
-        })
+        Self::Ours(Panels::new(isa, pool, b))
     }
 
     pub(super) fn rows(&self) -> usize {
