@@ -1,5 +1,6 @@
 //! `talkoot bench`
 
+mod balance;
 mod bits;
 mod corpus;
 mod cpu;
@@ -31,6 +32,8 @@ pub(crate) enum Bench {
     Pack(pack::Pack),
     /// Filtering: looking at samples, comparing their prints.
     Filter(filter::Filter),
+    /// Balancing: exact search for concepts, words in texts, the draw.
+    Balance(balance::Balance),
     /// Reading shards: decode, resize, cut into patches.
     Read(read::Read),
 }
@@ -42,6 +45,7 @@ impl Bench {
             Self::Step(step) => step.run(),
             Self::Pack(pack) => pack.run(),
             Self::Filter(filter) => filter.run(),
+            Self::Balance(balance) => balance.run(),
             Self::Read(read) => read.run(),
         }
     }

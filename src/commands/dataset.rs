@@ -1,6 +1,8 @@
 //! `talkoot dataset`
 
+mod balance;
 mod diff;
+mod embed;
 mod filter;
 mod ingest;
 mod inspect;
@@ -30,6 +32,10 @@ pub(crate) enum Dataset {
     /// Lets people look at samples and say what to keep.
     #[command(subcommand)]
     Review(review::Review),
+    /// Embeds samples or concepts with a model, for balancing.
+    Embed(embed::Embed),
+    /// Draws samples so that rare concepts are seen as well as common ones.
+    Balance(balance::Balance),
     /// Mixes sources and difficulties over time: a list of samples for each period of training.
     Mix(mix::Mix),
     /// Packs pictures and conversations into content-addressed shards.
@@ -50,6 +56,8 @@ impl Dataset {
             Self::Ingest(ingest) => ingest.run()?,
             Self::Filter(filter) => filter.run()?,
             Self::Review(review) => review.run()?,
+            Self::Embed(embed) => embed.run()?,
+            Self::Balance(balance) => balance.run()?,
             Self::Mix(mix) => mix.run()?,
             Self::Pack(pack) => pack.run()?,
             Self::Inspect(inspect) => inspect.run()?,

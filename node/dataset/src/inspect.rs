@@ -1,6 +1,7 @@
 //! Looking into a data set: text and pages for people, and a check of every byte.
 
 mod diff;
+mod escape;
 mod page;
 mod stretch;
 mod text;
@@ -8,6 +9,7 @@ mod verify;
 
 pub use self::{
     diff::{Difference, diff},
+    escape::escaped,
     page::page,
     text::{describe_manifest, describe_packs},
     verify::{Depth, Verified, VerifyError, verify},

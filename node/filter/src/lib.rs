@@ -25,7 +25,6 @@ pub mod config;
 pub mod duplicates;
 pub mod examine;
 pub mod histogram;
-mod html;
 pub mod print;
 pub mod report;
 pub mod review;

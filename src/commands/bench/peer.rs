@@ -7,6 +7,11 @@ use serde_json::Value;
 
 /// Runs a peer of `benches/peers` with one thread and reads the JSON object that it prints.
 pub(super) fn run(python: &Path, script: &str, arguments: &[&Path]) -> Result<Value> {
+    run_on(python, script, arguments, 1)
+}
+
+/// The same with so many threads.
+pub(super) fn run_on(python: &Path, script: &str, arguments: &[&Path], threads: usize) -> Result<Value> {
     let script = Path::new("benches/peers").join(script);
     ensure!(
         script.is_file(),
@@ -16,8 +21,9 @@ pub(super) fn run(python: &Path, script: &str, arguments: &[&Path]) -> Result<Va
     let output = Command::new(python)
         .arg(&script)
         .args(arguments)
-        .env("OMP_NUM_THREADS", "1")
-        .env("OPENBLAS_NUM_THREADS", "1")
+        .env("OMP_NUM_THREADS", threads.to_string())
+        .env("OPENBLAS_NUM_THREADS", threads.to_string())
+        .env("MKL_NUM_THREADS", threads.to_string())
         .output()
         .with_context(|| format!("starting {}", python.display()))?;
     ensure!(

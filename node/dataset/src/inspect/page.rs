@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    InspectError,
+    InspectError, escaped,
     stretch::{Stretch, stretches},
     text::origin,
 };
@@ -154,19 +154,4 @@ fn card<'a>(
         escaped(&origin(sample)),
         sample.tokens.len()
     );
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
 }

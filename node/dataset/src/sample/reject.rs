@@ -37,6 +37,10 @@ pub enum RejectKind {
     BadVideo,
     /// The file of records is damaged: this record and whatever stood after it are lost.
     DamagedFile,
+    /// Balancing has drawn others.
+    NotDrawn,
+    /// It is like none of the concepts that are balanced.
+    NoConcept,
 }
 
 impl RejectKind {
@@ -62,6 +66,8 @@ impl RejectKind {
             }
             Self::BadVideo => "save the video anew as MP4, MKV or WebM, or take the record out",
             Self::DamagedFile => "copy, fetch or write the file again; what stood before the damage is taken",
+            Self::NotDrawn => "nothing, others teach rarer things; or draw more, or with another seed",
+            Self::NoConcept => "add a concept for it, or change draw.without_concept in the balance's configuration",
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
+use talkoot_dataset::inspect::escaped;
+
 use super::{FilterReport, chart};
-use crate::{html::escaped, run::FilterError};
+use crate::run::FilterError;
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en"><head><meta charset="utf-8">

@@ -10,7 +10,7 @@ use std::{
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use talkoot_dataset::{
-    ListReader, Progress, Roots, Sample, chat::Role, progress::Unit, sample::list::read_at,
+    ListReader, Progress, Roots, Sample, chat::Role, inspect::escaped, progress::Unit, sample::list::read_at,
 };
 
 use super::{
@@ -18,7 +18,6 @@ use super::{
     draw::{self, OfSource},
     picture, read_error, write_error,
 };
-use crate::html::escaped;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");

@@ -1,7 +1,7 @@
-//! What pages share.
+//! Texts in pages.
 
 /// A text that means itself in HTML, also within an attribute's quotes.
-pub(crate) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
