@@ -69,7 +69,10 @@ fn what_is_drawn_is_packed_with_the_rules_in_its_manifest() {
         serde_json::from_str(&place.run_balance("out", &["--json"])).expect("one line of JSON");
     let all = place.ids("all.jsonl").len();
     let drawn = place.ids("out/balanced.samples.jsonl").len();
-    assert_eq!((report["samples"].as_u64(), report["drawn"].as_u64()), (Some(all as u64), Some(drawn as u64)));
+    assert_eq!(
+        (report["samples"].as_u64(), report["drawn"].as_u64()),
+        (Some(all as u64), Some(drawn as u64))
+    );
     assert_eq!(drawn, (all * 2 + 2) / 5);
     let rejects = fs::read_to_string(place.0.path("out/balanced.rejects.jsonl")).expect("the rejects");
     assert_eq!(rejects.lines().count(), all - drawn, "samples in are samples out");
@@ -78,8 +81,8 @@ fn what_is_drawn_is_packed_with_the_rules_in_its_manifest() {
     let page = fs::read_to_string(place.0.path("out/balanced.report.html")).expect("the page");
     assert_eq!(page.matches("<svg").count(), 2);
 
-    let [list, tokenizer, packed] = ["out/balanced.samples.jsonl", "drawn/tokenizer.json", "packed"]
-        .map(|name| place.0.text(name));
+    let [list, tokenizer, packed] =
+        ["out/balanced.samples.jsonl", "drawn/tokenizer.json", "packed"].map(|name| place.0.text(name));
     let settings = format!("balance={}", place.0.text("out/balanced.settings.toml"));
     let pack = ["dataset", "pack", "--samples", &list, "--tokenizer", &tokenizer, "--sequence-tokens", "512"];
     let said = run_words(&words(&pack, &["--section", &settings, "--name", "mine", "--out", &packed]));
@@ -96,8 +99,8 @@ fn samples_that_are_drawn_several_times_are_packed_as_often() {
     let count = (all + all / 2).to_string();
     let said = place.run_balance("out", &["--repeats", "3", "--count", &count]);
     assert!(said.contains(&format!("{count} lines")), "{said}");
-    let [list, tokenizer, packed] = ["out/balanced.samples.jsonl", "drawn/tokenizer.json", "packed"]
-        .map(|name| place.0.text(name));
+    let [list, tokenizer, packed] =
+        ["out/balanced.samples.jsonl", "drawn/tokenizer.json", "packed"].map(|name| place.0.text(name));
     let pack = ["dataset", "pack", "--samples", &list, "--tokenizer", &tokenizer, "--sequence-tokens", "512"];
     let said = run_words(&words(&pack, &["--name", "mine", "--out", &packed]));
     assert!(said.contains(&format!("records   {count} = {count} samples + 0 rejects")), "{said}");
@@ -159,7 +162,8 @@ fn rows_of_the_projects_own_model_serve_and_may_be_made_in_parts() {
         run_words(&arguments);
         assert!(place.0.files(&out) == whole, "killed after {moment} ms");
     }
-    let killed = words(&embed, &["--samples", &list, "--out", &place.0.text("killed.safetensors"), "--resume"]);
+    let killed =
+        words(&embed, &["--samples", &list, "--out", &place.0.text("killed.safetensors"), "--resume"]);
     kill_after(&killed, Duration::from_millis(200));
     run_words(&killed);
     let read = |name: &str| fs::read(place.0.path(name)).expect("rows");
@@ -181,9 +185,8 @@ fn rules_are_printed_and_wrong_ones_are_named() {
     let printed = run_well(&["dataset", "balance", "--print-config"]);
     fs::write(place.0.path("balance.toml"), &printed).expect("the rules");
     place.run_balance("defaults", &[]);
-    let refused = |more: &[&str]| {
-        run_badly(&place.balance("bad", more).iter().map(String::as_str).collect::<Vec<_>>())
-    };
+    let refused =
+        |more: &[&str]| run_badly(&place.balance("bad", more).iter().map(String::as_str).collect::<Vec<_>>());
     for (rules, named) in [
         ("[weight]\npower = 0.3", "weight.power is 0.3, it must be 0, 0.25, 0.5, 0.75 or 1"),
         ("[weight]\npowers = 1", "unknown field `powers`"),

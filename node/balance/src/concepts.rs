@@ -84,10 +84,11 @@ impl Concepts {
     /// [`ConceptError`] names the line that is none, or is there twice.
     pub fn read(path: &Path) -> Result<Self, ConceptError> {
         let read = |source| ConceptError::Read { path: path.to_path_buf(), source };
-        let too_many =
-            |what, limit| Err(ConceptError::TooMany { path: path.to_path_buf(), what, limit });
+        let too_many = |what, limit| Err(ConceptError::TooMany { path: path.to_path_buf(), what, limit });
         let mut bytes = Vec::new();
-        File::open(path).and_then(|file| file.take(MAX_LIST_BYTES + 1).read_to_end(&mut bytes)).map_err(read)?;
+        File::open(path)
+            .and_then(|file| file.take(MAX_LIST_BYTES + 1).read_to_end(&mut bytes))
+            .map_err(read)?;
         if bytes.len() as u64 > MAX_LIST_BYTES {
             return too_many("bytes", MAX_LIST_BYTES);
         }
@@ -100,7 +101,8 @@ impl Concepts {
             if names.len() == MAX_CONCEPTS {
                 return too_many("concepts", MAX_CONCEPTS as u64);
             }
-            let name = concept(text).map_err(|flaw| ConceptError::Line { path: path.to_path_buf(), line, flaw })?;
+            let name =
+                concept(text).map_err(|flaw| ConceptError::Line { path: path.to_path_buf(), line, flaw })?;
             names.push(name);
         }
         let mut lines = HashMap::with_capacity(names.len());

@@ -1,10 +1,13 @@
 //! What is drawn: one TOML, of which every line may be left out.
 
-use std::path::{Path, PathBuf};
+mod error;
+
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use talkoot_dataset::sample::MAX_NAME_BYTES;
 
+pub use self::error::ConfigError;
 use crate::{search::MAX_TAGS, weight::Power};
 
 /// The defaults with an explanation of each, as TOML.
@@ -168,45 +171,6 @@ impl Default for DrawRules {
     }
 }
 
-/// Why a configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file is too long.
-    #[error("the configuration has more than {limit} bytes")]
-    TooLong {
-        /// What it may have.
-        limit: usize,
-    },
-    /// It is not the TOML that is expected.
-    #[error(
-        "the configuration is wrong: {reason}; `talkoot dataset balance --print-config` shows a right one"
-    )]
-    Toml {
-        /// The parser's words, with line and column.
-        reason: String,
-    },
-    /// A value is out of its bounds.
-    #[error("{key} is {got}, it must be {must}")]
-    Bounds {
-        /// The key, with its table.
-        key: String,
-        /// Its value.
-        got: String,
-        /// What it must be.
-        must: String,
-    },
-}
-
 impl Config {
     /// Reads and checks the file `path`.
     ///
@@ -250,9 +214,15 @@ impl Config {
         }
         within("weight.least_frequency", weight.least_frequency, 1, 1 << 48)?;
         within("draw.repeats", draw.repeats, 1, MAX_REPEATS)?;
+        // TOML has no larger ones.
+        within("draw.seed", draw.seed, 0, i64::MAX as u64)?;
         check_amount("draw", draw.count, draw.share, draw.repeats)?;
         if source.len() > MAX_SOURCES {
-            return bounds("source", format!("a list of {}", source.len()), format!("of at most {MAX_SOURCES}"));
+            return bounds(
+                "source",
+                format!("a list of {}", source.len()),
+                format!("of at most {MAX_SOURCES}"),
+            );
         }
         let mut names = std::collections::BTreeSet::new();
         for rule in source {
@@ -311,69 +281,4 @@ fn within<T: PartialOrd + ToString>(key: &str, got: T, least: T, most: T) -> Res
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_printed_as_defaults_are_the_defaults() {
-        assert_eq!(Config::parse(DEFAULT_TOML).unwrap(), Config::default());
-        assert_eq!(Config::parse("").unwrap(), Config::default());
-    }
-
-    #[test]
-    fn every_key_is_explained_also_those_without_a_default() {
-        let mut all = Config::default();
-        all.draw.share = Some(0.5);
-        let rule = SourceRule { name: "wukong".into(), count: Some(20_000_000), share: None };
-        all.source.push(rule);
-        // Comments that are TOML hold what has no default.
-        let spoken: String = DEFAULT_TOML
-            .lines()
-            .map(|line| {
-                let bare = line.strip_prefix("# ").unwrap_or(line);
-                let is_toml = bare.starts_with("[[") || bare.split(' ').nth(1) == Some("=");
-                if is_toml { bare } else { line }
-            })
-            .flat_map(|line| [line, "\n"])
-            .collect();
-        assert_eq!(Config::parse(&spoken).unwrap(), all);
-        let written = toml::to_string(&all).unwrap();
-        assert_eq!(Config::parse(&written).unwrap(), all);
-        for line in written.lines().filter(|line| line.contains('=')) {
-            let key = line.split(' ').next().unwrap();
-            assert!(DEFAULT_TOML.contains(&format!("{key} = ")), "{key} is not explained");
-        }
-    }
-
-    #[test]
-    fn amounts_are_rounded_to_the_nearest() {
-        assert_eq!(Config::default().amount().of(7), 4);
-        assert_eq!(Amount::Share(0.3).of(10), 3);
-        assert_eq!(Amount::Share(2.0).of(10), 20);
-        assert_eq!(Amount::Count(5).of(3), 5);
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_its_bounds() {
-        for (text, named) in [
-            ("[concepts]\nper_sample = 0", "concepts.per_sample is 0, it must be from 1 to 64"),
-            ("[concepts]\nleast_similarity = nan", "concepts.least_similarity is NaN"),
-            ("[weight]\npower = 0.3", "weight.power is 0.3, it must be 0, 0.25, 0.5, 0.75 or 1"),
-            ("[weight]\nleast_frequency = 0", "weight.least_frequency"),
-            ("[draw]\nrepeats = 65", "draw.repeats is 65, it must be from 1 to 64"),
-            ("[draw]\nshare = 1.5", "draw.share is 1.5, it must be more than 0 and at most draw.repeats, 1"),
-            ("[draw]\nshare = nan", "draw.share is NaN"),
-            ("[draw]\ncount = 0", "draw.count is 0"),
-            ("[draw]\ncount = 5\nshare = 0.5", "draw is given count = 5 and share = 0.5"),
-            ("[draw]\nwithout_concept = \"maybe\"", "one_concept"),
-            ("[[source]]\nname = \"a\"", "source \"a\" is without a count or share"),
-            ("[[source]]\nname = \"\"\ncount = 1", "source.name"),
-            ("[[source]]\nname = \"a\"\ncount = 1\n[[source]]\nname = \"a\"\ncount = 2", "that is there once"),
-            ("[draws]", "unknown field `draws`"),
-            ("[draw", "line 1"),
-        ] {
-            let error = Config::parse(text).unwrap_err().to_string();
-            assert!(error.contains(named), "{text}: {error}");
-        }
-    }
-}
+mod tests;

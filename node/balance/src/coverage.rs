@@ -37,7 +37,11 @@ impl Coverage {
         let most: u64 = sorted.iter().rev().take(hundredth).sum();
         let of_tags = |number: f64| if tags == 0 { 0.0 } else { number / tags as f64 };
         let effective = if squares == 0 { 0.0 } else { tags as f64 * (tags as f64 / squares as f64) };
-        let gini = if tags == 0 { 0.0 } else { of_tags(2.0 * ranked as f64) / concepts - (concepts + 1.0) / concepts };
+        let gini = if tags == 0 {
+            0.0
+        } else {
+            of_tags(2.0 * ranked as f64) / concepts - (concepts + 1.0) / concepts
+        };
         Self {
             covered,
             share: covered as f64 / concepts.max(1.0),

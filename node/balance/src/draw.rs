@@ -22,7 +22,7 @@ pub use self::limit::{Lots, Share, shares};
 const PURPOSE: &str = "balance";
 
 /// Weighs more than any sample whose copies come after all that are kept.
-const KEPT: f64 = 1e300;
+const KEPT: f64 = 1e200;
 
 /// A sample's part in the draw.
 #[derive(Debug, Clone, Copy, PartialEq)]

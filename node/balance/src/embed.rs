@@ -200,11 +200,11 @@ fn embed_concepts(
     progress.begin("embedding", count, Unit::Entries);
     let mut file = EmbeddingWriter::create(out, count, width, false)?;
     for some in concepts.names().chunks(CONCEPTS_AT_A_TIME) {
-        let wrong = |(concept, reason): (&String, String)| {
-            EmbedError::Concept { concept: concept.clone(), reason }
-        };
+        let wrong =
+            |(concept, reason): (&String, String)| EmbedError::Concept { concept: concept.clone(), reason };
         // Words stand within a text, behind a space.
-        let prepare = |concept| senses.words(&format!(" {concept}")).map_err(|reason| wrong((concept, reason)));
+        let prepare =
+            |concept| senses.words(&format!(" {concept}")).map_err(|reason| wrong((concept, reason)));
         let prepared = some.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
         file.write(&senses.rows(&prepared)?, &[])?;
         progress.advance(some.len() as u64);

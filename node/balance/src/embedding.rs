@@ -10,6 +10,7 @@
 //! Heads are bounded before anything is allocated for them, and have to fit the file's length to the byte. Rows are read
 //! where they are asked for, so a file may be larger than memory.
 
+mod error;
 mod ids;
 mod npy;
 mod tensors;
@@ -18,135 +19,28 @@ mod write;
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
+    io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
 use talkoot_dataset::SampleId;
-use talkoot_trainer::huggingface::{FloatType, HeaderError};
+use talkoot_trainer::huggingface::FloatType;
 
 pub use self::{
+    error::EmbeddingError,
     npy::NpyError,
     unit::{Flaw, add_rows, make_unit, take_off},
     write::EmbeddingWriter,
 };
-use self::ids::Ids;
+use self::{
+    error::{read_error, shape, write_error},
+    ids::Ids,
+};
 
 /// Most numbers of a row.
 pub const MAX_WIDTH: u64 = 1 << 16;
 /// Bytes that are read at a time.
 const PIECE_BYTES: usize = 1 << 20;
-
-/// Why embeddings cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EmbeddingError {
-    /// The file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The file cannot be written.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The name does not say what the file is.
-    #[error("{} is neither .npy nor .safetensors; save the embeddings as one of these", path.display())]
-    Kind {
-        /// Which.
-        path: PathBuf,
-    },
-    /// It is no file of NumPy's that is read here.
-    #[error("{}: {source}", path.display())]
-    Npy {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong with its head.
-        #[source]
-        source: NpyError,
-    },
-    /// It is no safetensors file.
-    #[error("{}: {source}", path.display())]
-    Tensors {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong with its description.
-        #[source]
-        source: HeaderError,
-    },
-    /// The numbers are not rows of numbers.
-    #[error("{}: {what} has shape {got:?}; {must}", path.display())]
-    Shape {
-        /// Which file.
-        path: PathBuf,
-        /// What of it.
-        what: &'static str,
-        /// Its shape.
-        got: Vec<u64>,
-        /// What it must be.
-        must: String,
-    },
-    /// It is not to be seen which tensor is meant.
-    #[error(
-        "{} has the tensors {names}: call the one with the embeddings \"embeddings\", with axes (rows, width)",
-        path.display()
-    )]
-    WhichTensor {
-        /// Which file.
-        path: PathBuf,
-        /// Names of the tensors, the first ones.
-        names: String,
-    },
-    /// Numbers of another type.
-    #[error("{}: {what} is {got}, it must be {must}", path.display())]
-    Type {
-        /// Which file.
-        path: PathBuf,
-        /// What of it.
-        what: &'static str,
-        /// Its type.
-        got: String,
-        /// What it must be.
-        must: &'static str,
-    },
-    /// The file is shorter or longer than its head says.
-    #[error("{} should have {expected} bytes by its head and has {got}: it was cut off, or bytes were added", path.display())]
-    Length {
-        /// Which.
-        path: PathBuf,
-        /// What the head asks for.
-        expected: u64,
-        /// What is there.
-        got: u64,
-    },
-    /// An id is none.
-    #[error("{}: the id of row {row} is no sample id (32 lower-case hexadecimal digits and a line feed)", path.display())]
-    Id {
-        /// The file of ids.
-        path: PathBuf,
-        /// Which row.
-        row: u64,
-    },
-    /// A row has no direction.
-    #[error("{}: row {row} {flaw}; embed it again, or leave it out with its sample", path.display())]
-    Flawed {
-        /// Which file.
-        path: PathBuf,
-        /// Which row, from 0.
-        row: u64,
-        /// What is wrong with it.
-        flaw: Flaw,
-    },
-}
 
 /// A file of embeddings, opened. Its rows are read by one thread.
 #[derive(Debug)]
@@ -274,18 +168,6 @@ fn npy_layout(path: &Path, file: &mut File) -> Result<Layout, EmbeddingError> {
     }
     let ids = Ids::beside(path, rows)?;
     Ok(Layout { rows, width, float: head.float, start: head.start, ids })
-}
-
-fn shape(path: &Path, what: &'static str, got: Vec<u64>, must: String) -> EmbeddingError {
-    EmbeddingError::Shape { path: path.to_path_buf(), what, got, must }
-}
-
-fn read_error(path: &Path) -> impl FnOnce(io::Error) -> EmbeddingError {
-    move |source| EmbeddingError::Read { path: path.to_path_buf(), source }
-}
-
-fn write_error(path: &Path) -> impl FnOnce(io::Error) -> EmbeddingError {
-    move |source| EmbeddingError::Write { path: path.to_path_buf(), source }
 }
 
 #[cfg(test)]

@@ -144,7 +144,9 @@ impl Tally {
         self.drawn += u64::from(copies);
         self.distinct += u64::from(copies > 0);
         self.all_ids.update(id.as_bytes());
-        (0..copies).for_each(|_| drop(self.drawn_ids.update(id.as_bytes())));
+        for _ in 0..copies {
+            self.drawn_ids.update(id.as_bytes());
+        }
         let without = !tags.first().is_some_and(Tag::is_some);
         self.without_concept += u64::from(without);
         self.without_concept_left_out += u64::from(without && copies == 0);

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use talkoot_dataset::{
     Progress,
-    work::{MAX_LISTS, PLAIN_NAME, Part, is_plain_name, remove_folder},
+    work::{MAX_LISTS, PLAIN_NAME, Part, WorkFolder, is_plain_name},
 };
 
 pub use self::{count::Counted, error::BalanceError};
@@ -127,7 +127,7 @@ pub fn balance_step(
 ) -> Result<Done, BalanceError> {
     options.check()?;
     if step == Step::All && !resume {
-        remove_folder(&options.file("work"))?;
+        WorkFolder::discard(&options.file("work"))?;
     }
     let job = job::Job::open(options, progress)?;
     let done = match step {
@@ -148,7 +148,7 @@ fn draw_and_write(job: &job::Job<'_>) -> Result<Done, BalanceError> {
     let drawing = draw::Drawing::of(job, &counts)?;
     let report = write::write(job, &counts, &drawing)?;
     if !job.options.keep {
-        remove_folder(job.work.path())?;
+        WorkFolder::discard(job.work.path())?;
     }
     Ok(Done::Drawn(Box::new(report)))
 }

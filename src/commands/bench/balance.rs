@@ -95,7 +95,14 @@ impl Balance {
         }
     }
 
-    fn peers(&self, python: &Path, samples: &[f32], concepts: &[f32], found: &[Tag], seconds: f64) -> Result<()> {
+    fn peers(
+        &self,
+        python: &Path,
+        samples: &[f32],
+        concepts: &[f32],
+        found: &[Tag],
+        seconds: f64,
+    ) -> Result<()> {
         let folder = tempfile::tempdir().context("making a folder for scratch")?;
         let path = |name: &str| folder.path().join(name);
         for (name, rows) in [("samples.npy", samples), ("concepts.npy", concepts)] {

@@ -137,7 +137,10 @@ impl Balance {
 fn tell_count(counted: &Counted) {
     let Counted { samples, without_concept, concepts, coverage } = counted;
     say(&format!("samples   {samples}, {without_concept} of them like no concept"));
-    say(&format!("covered   {} of {concepts} concepts; as diverse as {:.1}", coverage.covered, coverage.effective));
+    say(&format!(
+        "covered   {} of {concepts} concepts; as diverse as {:.1}",
+        coverage.covered, coverage.effective
+    ));
 }
 
 fn tell_report(report: &BalanceReport) {

@@ -66,6 +66,8 @@ fn tell_report(report: &EmbedReport) {
     say(&format!("rows      {}", out.display()));
     if let Some(rejects) = rejects {
         say(&format!("rejects   {}", rejects.display()));
-        say("note      balancing needs a row for each sample, or concepts.without_embedding = \"no_concept\"");
+        say(
+            "note      balancing needs a row for each sample, or concepts.without_embedding = \"no_concept\"",
+        );
     }
 }

@@ -134,9 +134,8 @@ fn totals<L: Lots>(lots: &L, quotas: usize) -> Result<Vec<(u64, u64)>, L::Error>
 /// Counts the next bits of the keys that may be wanted, and keeps those of the wanted one.
 fn narrow<L: Lots>(lots: &L, searches: &mut [Option<Search>]) -> Result<(), L::Error> {
     let open: Vec<Option<Search>> = searches.iter().map(|search| search.filter(Search::is_open)).collect();
-    let empty = || -> Vec<Vec<u64>> {
-        open.iter().map(|search| vec![0; search.map_or(0, |_| 1 << BITS)]).collect()
-    };
+    let empty =
+        || -> Vec<Vec<u64>> { open.iter().map(|search| vec![0; search.map_or(0, |_| 1 << BITS)]).collect() };
     let take = |counts: &mut Vec<Vec<u64>>, quota: usize, lot: &Lot| {
         if let Some(search) = open[quota] {
             for ticket in lot.tickets().filter(|ticket| search.matches(ticket.key)) {
@@ -189,7 +188,7 @@ fn fold<L: Lots, T: Send>(
     let pieces = (0..lots.pieces()).into_par_iter();
     let folded = pieces.try_fold(&empty, |mut all, piece| {
         lots.each(piece, &mut |quota, lot| take(&mut all, quota, lot))?;
-        Ok(all)
+        Ok::<T, L::Error>(all)
     });
     folded.try_reduce(&empty, |mut all, others| {
         join(&mut all, others);

@@ -26,7 +26,8 @@ impl Lots for Pieces {
 }
 
 fn shares_of(lots: &[(usize, Lot)], pieces: usize, quotas: &[Amount]) -> Vec<Share> {
-    let pieces = (0..pieces).map(|piece| lots.iter().skip(piece).step_by(pieces).copied().collect()).collect();
+    let pieces =
+        (0..pieces).map(|piece| lots.iter().skip(piece).step_by(pieces).copied().collect()).collect();
     let Ok(shares) = shares(&Pieces(pieces), quotas);
     shares
 }

@@ -12,8 +12,7 @@ use talkoot_dataset::{
     Progress, Reject, SampleId,
     progress::Unit,
     sample::Placed,
-    work::{ChunkFormat, List, Part, Parts, WorkFolder, each_chunk, fingerprint, put_file, read_error,
-        remove_folder},
+    work::{ChunkFormat, List, Part, Parts, WorkFolder, each_chunk, fingerprint, put_file, read_error},
 };
 use talkoot_protocol::digest::Digest;
 
@@ -47,7 +46,7 @@ pub(super) fn embed(
     let job = Job::open(options, lists, senses, resume)?;
     job.embed_all(progress)?;
     let report = job.gather(progress)?;
-    remove_folder(job.work.path())?;
+    WorkFolder::discard(job.work.path())?;
     Ok(report)
 }
 
@@ -74,7 +73,7 @@ impl<'a> Job<'a> {
         let fingerprint = fingerprint("talkoot embed job v1", settings.as_bytes(), &lists)?;
         let folder = beside(&out, ".work");
         if !resume {
-            remove_folder(&folder)?;
+            WorkFolder::discard(&folder)?;
         }
         let work = WorkFolder::open(folder, &["rows"])?;
         work.claim(&fingerprint)?;
@@ -149,7 +148,8 @@ impl<'a> Job<'a> {
     fn gather(&self, progress: &dyn Progress) -> Result<EmbedReport, EmbedError> {
         let parts = self.parts();
         let numbers = 0..parts.chunks(self.part)?;
-        let paths: Vec<PathBuf> = numbers.clone().map(|number| parts.chunk(self.part, number, "rows")).collect();
+        let paths: Vec<PathBuf> =
+            numbers.clone().map(|number| parts.chunk(self.part, number, "rows")).collect();
         let (mut entries, mut rows) = (0, 0);
         for path in &paths {
             let (_, [seen, there]) = self.format().open(path, &self.fingerprint)?;
@@ -159,7 +159,7 @@ impl<'a> Job<'a> {
         let rejected = entries - rows;
         let rejects = (rejected > 0).then(|| beside(&self.out, ".rejects.jsonl"));
         if let Some(path) = &rejects {
-            put_file(path, |file| {
+            self.work.publish(path, |file| {
                 for number in numbers {
                     let mut chunk = File::open(parts.chunk(self.part, number, "rejects"))?;
                     io::copy(&mut chunk, file)?;

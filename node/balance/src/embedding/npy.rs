@@ -93,9 +93,9 @@ pub(super) fn read_head(file: &mut impl Read) -> Result<Head, NpyError> {
     }
     let mut text = vec![0; length as usize];
     file.read_exact(&mut text).map_err(NpyError::Cut)?;
-    let said = Literal(&text).head().ok_or_else(|| NpyError::Head {
-        text: String::from_utf8_lossy(&text).chars().take(120).collect(),
-    })?;
+    let said = Literal(&text)
+        .head()
+        .ok_or_else(|| NpyError::Head { text: String::from_utf8_lossy(&text).chars().take(120).collect() })?;
     let float = match said.descr {
         "<f4" => FloatType::F32,
         "<f2" => FloatType::F16,
@@ -211,7 +211,8 @@ mod tests {
 
     fn file(version: u8, text: &[u8]) -> Vec<u8> {
         let length = text.len() as u32;
-        let length = if version == 1 { length.to_le_bytes()[..2].to_vec() } else { length.to_le_bytes().to_vec() };
+        let length =
+            if version == 1 { length.to_le_bytes()[..2].to_vec() } else { length.to_le_bytes().to_vec() };
         [MAGIC, [version, 0].as_slice(), &length, text].concat()
     }
 
@@ -234,7 +235,9 @@ mod tests {
         let said = |text: &str| read(&file(1, text.as_bytes()));
         assert!(said("{'descr': '<f8', 'fortran_order': False, 'shape': (1, 2)}").contains("<f8"));
         assert!(said("{'descr': '>f4', 'fortran_order': False, 'shape': (1, 2)}").contains(">f4"));
-        assert!(said("{'descr': '<f4', 'fortran_order': True, 'shape': (1, 2)}").contains("column after column"));
+        assert!(
+            said("{'descr': '<f4', 'fortran_order': True, 'shape': (1, 2)}").contains("column after column")
+        );
         for text in [
             "",
             "{",
@@ -253,7 +256,9 @@ mod tests {
         assert!(read(b"\x93NUMPX\x01\x00\x00\x00").contains("numpy.save"));
         assert!(read(b"\x93NUM").contains("cut off"));
         assert!(read(&file(4, b"{}")).contains("format 4.0"));
-        assert!(read(&[MAGIC, [2, 0, 0xff, 0xff, 0xff, 0x7f].as_slice()].concat()).contains("2147483647 bytes"));
+        assert!(
+            read(&[MAGIC, [2, 0, 0xff, 0xff, 0xff, 0x7f].as_slice()].concat()).contains("2147483647 bytes")
+        );
         assert!(read(&[MAGIC, [1, 0, 9, 0].as_slice(), b"{}"].concat()).contains("cut off"));
     }
 

@@ -94,8 +94,7 @@ pub(super) fn head(rows: u64, width: usize, with_ids: bool) -> Vec<u8> {
         EMBEDDINGS: {"dtype": "F32", "shape": [rows, width], "data_offsets": [0, numbers]},
     });
     if with_ids {
-        described[IDS] =
-            serde_json::json!({"dtype": "U8", "shape": [rows, 16], "data_offsets": [numbers, numbers + rows * 16]});
+        described[IDS] = serde_json::json!({"dtype": "U8", "shape": [rows, 16], "data_offsets": [numbers, numbers + rows * 16]});
     }
     let mut json = described.to_string().into_bytes();
     json.resize(json.len().next_multiple_of(8), b' ');

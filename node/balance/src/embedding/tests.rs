@@ -74,7 +74,8 @@ fn files_that_are_not_rows_are_refused_with_the_reason() {
     };
     let npy = |shape: &str, body: usize| {
         let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
-        let head = [b"\x93NUMPY\x01\x00", (text.len() as u16).to_le_bytes().as_slice(), text.as_bytes()].concat();
+        let head =
+            [b"\x93NUMPY\x01\x00", (text.len() as u16).to_le_bytes().as_slice(), text.as_bytes()].concat();
         [head, vec![0; body]].concat()
     };
     assert!(refused("x.txt", b"1 2 3").contains("neither .npy nor .safetensors"));
@@ -88,7 +89,9 @@ fn files_that_are_not_rows_are_refused_with_the_reason() {
         [(json.len() as u64).to_le_bytes().as_slice(), json.as_bytes(), &vec![0; body]].concat()
     };
     let refused = |json: &str, body: usize| refused("x.safetensors", &tensors(json, body));
-    assert!(refused(r#"{"embeddings":{"dtype":"I32","shape":[1,2],"data_offsets":[0,8]}}"#, 8).contains("I32"));
+    assert!(
+        refused(r#"{"embeddings":{"dtype":"I32","shape":[1,2],"data_offsets":[0,8]}}"#, 8).contains("I32")
+    );
     assert!(refused(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 8).contains("tensors a:"));
     let two = r#"{"a":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1,1],"data_offsets":[4,8]}}"#;
     assert!(refused(two, 8).contains("tensors a, b:"));
@@ -110,7 +113,8 @@ fn ids_beside_the_rows_have_to_be_as_many_and_ids() {
     fs::write(&beside, format!("{}\n", id(7))).unwrap();
     let error = EmbeddingFile::open(&path).unwrap_err().to_string();
     assert!(error.contains("x.ids.txt should have 66 bytes"), "{error}");
-    fs::write(&beside, format!("{}\n{}\n", id(7), id(8).to_string().to_uppercase().replace('0', "G"))).unwrap();
+    fs::write(&beside, format!("{}\n{}\n", id(7), id(8).to_string().to_uppercase().replace('0', "G")))
+        .unwrap();
     let error = EmbeddingFile::open(&path).unwrap().read_ids(0, 2, &mut Vec::new()).unwrap_err().to_string();
     assert!(error.contains("the id of row 1"), "{error}");
 }

@@ -26,7 +26,8 @@ pub(super) fn frequencies(counts: &BeforeAfter) -> Result<String, BalanceError> 
             .x_label_area_size(38)
             .y_label_area_size(58)
             .build_cartesian_2d(0.0..bins as f64, 0.0..most as f64 * 1.05)?;
-        let edge = |at: &f64| if *at < 0.5 { "0".to_owned() } else { rounded(2f64.powi(at.round() as i32 - 1)) };
+        let edge =
+            |at: &f64| if *at < 0.5 { "0".to_owned() } else { rounded(2f64.powi(at.round() as i32 - 1)) };
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -43,10 +44,12 @@ pub(super) fn frequencies(counts: &BeforeAfter) -> Result<String, BalanceError> 
             .y_desc("concepts")
             .draw()?;
         for (counts, colour, left) in [(&counts.before, BEFORE, 0.06), (&counts.after, AFTER, 0.5)] {
-            chart.draw_series(counts.iter().enumerate().filter(|&(_, &count)| count > 0).map(|(bin, &count)| {
-                let corners = [(bin as f64 + left, 0.0), (bin as f64 + left + 0.44, count as f64)];
-                Rectangle::new(corners, colour.filled())
-            }))?;
+            chart.draw_series(counts.iter().enumerate().filter(|&(_, &count)| count > 0).map(
+                |(bin, &count)| {
+                    let corners = [(bin as f64 + left, 0.0), (bin as f64 + left + 0.44, count as f64)];
+                    Rectangle::new(corners, colour.filled())
+                },
+            ))?;
         }
         Ok(())
     })

@@ -76,8 +76,18 @@ fn coverage(out: &mut String, report: &BalanceReport) {
         format!("{:.1}", report.covered_by_chance),
         after.covered.to_string(),
     );
-    row("effective number of concepts", format!("{:.1}", before.effective), none(), format!("{:.1}", after.effective));
-    row("Gini coefficient of their frequencies", format!("{:.4}", before.gini), none(), format!("{:.4}", after.gini));
+    row(
+        "effective number of concepts",
+        format!("{:.1}", before.effective),
+        none(),
+        format!("{:.1}", after.effective),
+    );
+    row(
+        "Gini coefficient of their frequencies",
+        format!("{:.4}", before.gini),
+        none(),
+        format!("{:.4}", after.gini),
+    );
     row("share of the most frequent hundredth", percent(before.head), none(), percent(after.head));
     out.push_str("</tbody></table>\n");
 }

@@ -75,10 +75,12 @@ fn write_places(
     part: Part,
     out: &mut BufWriter<File>,
 ) -> Result<(), BalanceError> {
-    let failed = |source| BalanceError::from(talkoot_dataset::work::WorkError::Write {
-        path: job.work.path().to_path_buf(),
-        source,
-    });
+    let failed = |source| {
+        BalanceError::from(talkoot_dataset::work::WorkError::Write {
+            path: job.work.path().to_path_buf(),
+            source,
+        })
+    };
     let mut finder = Finder::new(files)?;
     let mut count = 0u64;
     FORMAT.write_head(out, &job.tags.fingerprint, [0]).map_err(failed)?;
@@ -195,7 +197,11 @@ impl<'f> Finder<'f> {
         let Some(cursor) = open else { return ", whose rows are all used".to_owned() };
         match cursor.id() {
             Ok(Some(id)) => {
-                format!("; the next one, row {} of {}, is of sample {id}", cursor.row, cursor.file.path().display())
+                format!(
+                    "; the next one, row {} of {}, is of sample {id}",
+                    cursor.row,
+                    cursor.file.path().display()
+                )
             }
             _ => String::new(),
         }

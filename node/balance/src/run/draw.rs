@@ -39,7 +39,8 @@ impl<'c> Drawing<'c> {
         }
         let config = &job.options.config;
         let weights = Weights::new(&counts.of, counts.none, &config.weight);
-        let quotas = config.source.iter().zip(0..).map(|(rule, number)| (rule.name.as_str(), number)).collect();
+        let quotas =
+            config.source.iter().zip(0..).map(|(rule, number)| (rule.name.as_str(), number)).collect();
         let mut drawing = Self { config, weights, quotas, shares: Vec::new() };
         let amounts: Vec<Amount> =
             config.source.iter().map(|rule| rule.amount()).chain([config.amount()]).collect();

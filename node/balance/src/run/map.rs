@@ -93,7 +93,8 @@ impl Tagger {
         let Matching::Embeddings { samples, concepts } = &job.options.matching else {
             return Ok(Self::Words(Phrases::new(&job.concepts)));
         };
-        let mut files = samples.iter().map(|path| EmbeddingFile::open(path)).collect::<Result<Vec<_>, _>>()?;
+        let mut files =
+            samples.iter().map(|path| EmbeddingFile::open(path)).collect::<Result<Vec<_>, _>>()?;
         let mut concepts = EmbeddingFile::open(concepts)?;
         if concepts.rows() != job.concepts.len() as u64 {
             let (path, rows) = (concepts.path().to_path_buf(), concepts.rows());

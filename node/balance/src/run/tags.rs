@@ -119,7 +119,10 @@ impl TagReader {
         self.file.read_exact(&mut self.bytes).map_err(read_error(&self.path))?;
         let bytes = &self.bytes;
         let four = |at: usize| -> [u8; 4] { std::array::from_fn(|byte| bytes[at + byte]) };
-        let tag = |at: usize| Tag { concept: u32::from_le_bytes(four(at)), score: f32::from_le_bytes(four(at + 4)) };
+        let tag = |at: usize| Tag {
+            concept: u32::from_le_bytes(four(at)),
+            score: f32::from_le_bytes(four(at + 4)),
+        };
         let tags: Vec<Tag> = (FIXED_BYTES..bytes.len()).step_by(TAG_BYTES).map(tag).collect();
         if tags.iter().any(|tag| tag.is_some() && tag.concept >= self.concepts) {
             let reason = "it has a concept that is not in the list".to_owned();

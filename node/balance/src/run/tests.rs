@@ -81,7 +81,8 @@ impl Place {
         let path = self.path(name);
         let mut writer = EmbeddingWriter::create(&path, samples.len() as u64, WIDTH, with_ids).unwrap();
         for sample in samples {
-            let towards = CONCEPTS.iter().position(|name| sample.messages[1].text.contains(name)).unwrap_or(4);
+            let towards =
+                CONCEPTS.iter().position(|name| sample.messages[1].text.contains(name)).unwrap_or(4);
             let ids: &[SampleId] = if with_ids { &[sample.id] } else { &[] };
             writer.write(&Self::row(towards, sample.origin.record), ids).unwrap();
         }
@@ -187,7 +188,10 @@ fn what_is_kept_is_drawn_from_again_by_other_rules() {
     assert_eq!(first.concepts_found_digest, second.concepts_found_digest);
     options.config.concepts.per_sample = 1;
     let error = balance_step(&options, Step::Draw, true, &()).unwrap_err();
-    assert!(matches!(error, BalanceError::Work(talkoot_dataset::work::WorkError::OtherWork { .. })), "{error}");
+    assert!(
+        matches!(error, BalanceError::Work(talkoot_dataset::work::WorkError::OtherWork { .. })),
+        "{error}"
+    );
 }
 
 #[test]
@@ -242,7 +246,8 @@ fn embeddings_that_do_not_fit_the_lists_are_refused_with_the_place() {
     assert!(said.contains("row 200 of") && said.contains("the lists have fewer"), "{said}");
     let said = error(vec![place.rows_of(&more, "more.safetensors", true)]);
     assert!(said.contains("row 200 of") && said.contains(&more[200].id.to_string()), "{said}");
-    let both = vec![place.rows_of(&place.samples, "a.npy", true), place.rows_of(&place.samples, "b.npy", true)];
+    let both =
+        vec![place.rows_of(&place.samples, "a.npy", true), place.rows_of(&place.samples, "b.npy", true)];
     assert!(error(both).contains("both have sample"));
     let mixed = vec![place.path("more.npy"), place.path("more.safetensors")];
     assert!(error(mixed).contains("give ids to all or to none"));
@@ -270,7 +275,8 @@ fn rows_without_a_direction_are_refused_and_missing_ones_can_be_allowed() {
         let error = balance(&place.embedded("out", vec![path])).unwrap_err().to_string();
         assert!(error.contains(named), "{error}");
     }
-    let some: Vec<Sample> = place.samples.iter().filter(|sample| sample.origin.record % 5 > 0).cloned().collect();
+    let some: Vec<Sample> =
+        place.samples.iter().filter(|sample| sample.origin.record % 5 > 0).cloned().collect();
     let mut options = place.embedded("missing", vec![place.rows_of(&some, "some.safetensors", true)]);
     options.config.concepts.without_embedding = WithoutEmbedding::NoConcept;
     options.config.draw.without_concept = WithoutConcept::Drop;

@@ -9,7 +9,7 @@ use talkoot_dataset::{
     ListReader, ListWriter, Reject, RejectKind, SampleId,
     progress::Unit,
     sample::Placed,
-    work::{Part, put_file, put_json, write_error},
+    work::{Part, write_error},
 };
 
 use super::{
@@ -37,7 +37,7 @@ pub(super) fn write(
     let mut list = ListWriter::create(&list_path, &job.roots).map_err(failed())?;
     let mut tally = Tally::new(job.concepts.len());
     let mut failure = None;
-    let written = put_file(&job.options.file("rejects.jsonl"), |rejects| {
+    let written = job.work.publish(&job.options.file("rejects.jsonl"), |rejects| {
         choose(job, drawing, &mut list, rejects, &mut tally).map_err(|error| {
             failure = Some(error);
             io::Error::other("writing stopped")
@@ -50,10 +50,13 @@ pub(super) fn write(
     list.finish().map_err(failed())?;
     let report = tally.report(job.options, &job.concepts, &counts.of, counts.samples)?;
     let page = report.html()?;
-    put_file(&report.path_of(&report.page), |file| file.write_all(page.as_bytes()))?;
+    job.work.publish_bytes(&report.path_of(&report.page), page.as_bytes())?;
     let settings = report.settings(&job.options.config, &job.concepts, &job.options.matching);
-    put_file(&report.path_of(&report.settings), |file| file.write_all(settings.as_bytes()))?;
-    put_json(&job.options.file("report.json"), &report)?;
+    job.work.publish_bytes(&report.path_of(&report.settings), settings.as_bytes())?;
+    job.work.publish(&job.options.file("report.json"), |file| {
+        serde_json::to_writer(&mut *file, &report)?;
+        file.write_all(b"\n")
+    })?;
     Ok(report)
 }
 
@@ -82,7 +85,8 @@ fn choose(
             tally.sample(&sample, &row.tags, copies);
             if copies == 0 {
                 let reject = reject(&sample, has_concept(&row.tags), lot.most(), weight);
-                let mut line = serde_json::to_vec(&reject).map_err(io::Error::from).map_err(write_error(&list_path))?;
+                let mut line =
+                    serde_json::to_vec(&reject).map_err(io::Error::from).map_err(write_error(&list_path))?;
                 line.push(b'\n');
                 rejects.write_all(&line).map_err(write_error(&job.options.file("rejects.jsonl")))?;
                 continue;

@@ -67,7 +67,9 @@ impl RejectKind {
             Self::BadVideo => "save the video anew as MP4, MKV or WebM, or take the record out",
             Self::DamagedFile => "copy, fetch or write the file again; what stood before the damage is taken",
             Self::NotDrawn => "nothing, others teach rarer things; or draw more, or with another seed",
-            Self::NoConcept => "add a concept for it, or change draw.without_concept in the balance's configuration",
+            Self::NoConcept => {
+                "add a concept for it, or change draw.without_concept in the balance's configuration"
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use talkoot_protocol::digest::Digest;
 
-use super::{WorkError, put_file, put_json, read_json, write_error};
+use super::{WorkError, put_file, put_json, read_json, remove_folder, write_error};
 
 /// A folder of unfinished work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +27,29 @@ impl WorkFolder {
     ///
     /// [`WorkError::Write`] when a folder cannot be made.
     pub fn open(path: PathBuf, rooms: &[&str]) -> Result<Self, WorkError> {
+        remove_folder(&going(&path))?;
         fs::create_dir_all(&path).map_err(write_error(&path))?;
         for room in rooms {
             let room = path.join(room);
             fs::create_dir_all(&room).map_err(write_error(&room))?;
         }
         Ok(Self(path))
+    }
+
+    /// Removes the folder `path`, if it is there. It gets another name first: what a kill leaves of it is nobody's work,
+    /// and goes when the next work begins.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkError::Write`].
+    pub fn discard(path: &Path) -> Result<(), WorkError> {
+        let going = going(path);
+        remove_folder(&going)?;
+        match fs::rename(path, &going) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(write_error(path)(error)),
+            Ok(()) => remove_folder(&going),
+        }
     }
 
     /// Claims the folder for a job: the first one that comes is the one whose work this is.
@@ -86,6 +103,13 @@ impl WorkFolder {
     }
 }
 
+/// What a folder is called while it is removed.
+fn going(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".gone");
+    PathBuf::from(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +124,20 @@ mod tests {
         assert!(matches!(error, WorkError::OtherWork { .. }), "{error}");
         folder.publish_bytes(&out.path().join("report"), b"done").unwrap();
         assert_eq!(fs::read(out.path().join("report")).unwrap(), b"done");
+    }
+
+    #[test]
+    fn what_is_left_of_a_folder_that_was_going_is_nobodys_work() {
+        let out = tempfile::tempdir().unwrap();
+        let path = out.path().join("mine.work");
+        let folder = WorkFolder::open(path.clone(), &["measure"]).unwrap();
+        folder.claim(&Digest::of(b"job")).unwrap();
+        // Killed while it was removed.
+        fs::rename(&path, out.path().join("mine.work.gone")).unwrap();
+        let folder = WorkFolder::open(path.clone(), &["measure"]).unwrap();
+        folder.claim(&Digest::of(b"other")).unwrap();
+        WorkFolder::discard(&path).unwrap();
+        WorkFolder::discard(&path).unwrap();
+        assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
     }
 }

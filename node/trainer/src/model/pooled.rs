@@ -53,7 +53,8 @@ mod tests {
             tokens,
             images,
         };
-        let picture = Image { width: 56, height: 28, rgb: (0..56 * 28 * 3).map(|at| (at % 251) as u8).collect() };
+        let picture =
+            Image { width: 56, height: 28, rgb: (0..56 * 28 * 3).map(|at| (at % 251) as u8).collect() };
         let packs = [pack(vec![3, 9, 3], vec![]), pack(vec![config.image_token_id; 2], vec![picture])];
         let samples: Vec<Sample> = packs.iter().flat_map(|pack| Sample::from_pack(pack, &config)).collect();
         let together = model.pooled(&Batch::new(&samples, &config)).unwrap();
