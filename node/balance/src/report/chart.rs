@@ -83,8 +83,8 @@ pub(super) fn ranks(counts: &BeforeAfter) -> Result<String, BalanceError> {
         for (counts, colour) in [(&counts.before, BEFORE), (&counts.after, AFTER)] {
             let points = counts.iter().enumerate().filter(|&(_, &count)| count > 0);
             let points: Vec<(f64, f64)> = points.map(|(at, &count)| (at as f64, doublings(count))).collect();
-            chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
             chart.draw_series(points.iter().map(|&point| Circle::new(point, 3, colour.filled())))?;
+            chart.draw_series(std::iter::once(PathElement::new(points, colour.stroke_width(2))))?;
         }
         Ok(())
     })
