@@ -144,20 +144,21 @@ fn rows_of_the_projects_own_model_serve_and_may_be_made_in_parts() {
         let report: Value = serde_json::from_str(&run_words(&words(&embed, &more))).expect("a report");
         report["out"].as_str().expect("a file").to_owned()
     });
-    let by = |files: &[&str]| [&["--embeddings"], files, &["--concept-embeddings", &concept_rows]].concat();
-    let whole_file = by(&[rows.as_str()]);
-    let said = place.run_balance("whole", &whole_file);
+    let by = |files: &[&str]| -> Vec<String> {
+        words(&[&["--embeddings"], files].concat(), &["--concept-embeddings", &concept_rows])
+    };
+    let balance = |out: &str, files: &[&str], more: &[&str]| [place.balance(out, more), by(files)].concat();
+    let said = run_words(&balance("whole", &[&rows], &[]));
     assert!(said.contains("of 11 concepts before"), "{said}");
     let whole = place.0.files("whole");
     for part in ["1/2", "2/2"] {
-        let files = by(&[&parts[0], &parts[1]]);
-        place.run_balance("split", &[&files[..], &["--step", "map", "--part", part]].concat());
+        run_words(&balance("split", &[&parts[0], &parts[1]], &["--step", "map", "--part", part]));
     }
-    place.run_balance("split", &[&by(&[&parts[0], &parts[1]])[..], &["--step", "draw"]].concat());
+    run_words(&balance("split", &[&parts[0], &parts[1]], &["--step", "draw"]));
     assert!(place.0.files("split") == whole);
     for moment in [5, 30, 90] {
         let out = format!("killed{moment}");
-        let arguments = place.balance(&out, &[&whole_file[..], &["--resume"]].concat());
+        let arguments = balance(&out, &[&rows], &["--resume"]);
         kill_after(&arguments, Duration::from_millis(moment));
         run_words(&arguments);
         assert!(place.0.files(&out) == whole, "killed after {moment} ms");
@@ -170,12 +171,12 @@ fn rows_of_the_projects_own_model_serve_and_may_be_made_in_parts() {
     assert!(read("killed.safetensors") == read("rows.safetensors"));
 
     // Rows of one part alone are not those of the list.
-    let mut arguments = place.balance("bad", &by(&[&parts[0]]));
-    let error = run_badly(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let refused =
+        |file: &str| run_badly(&balance("bad", &[file], &[]).iter().map(String::as_str).collect::<Vec<_>>());
+    let error = refused(&parts[0]);
     assert!(error.contains("has no row in the embeddings"), "{error}");
     fs::write(place.0.path("bad.npy"), b"\x93NUMPY\x01\x00\xff\xff{").expect("a file");
-    arguments = place.balance("bad", &by(&[&place.0.text("bad.npy")]));
-    let error = run_badly(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let error = refused(&place.0.text("bad.npy"));
     assert!(error.contains("bad.npy") && error.contains("cut off"), "{error}");
 }
 

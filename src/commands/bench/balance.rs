@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 use talkoot_balance::{
     concepts::Concepts,
     config::{Amount, WeightRules},
