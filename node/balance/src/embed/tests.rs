@@ -31,7 +31,7 @@ impl World {
         write_folder(&folder.path().join("model"), &config, &state, &[("tokenizer.json", &bytes)]).unwrap();
         let ingested = ingest(&[drawn.instruct], &drawn.folder).unwrap();
         let mut samples = ingested.samples;
-        for (record, answer) in [(100, "a red circle"), (101, "<|image_pad|> and a blue square")] {
+        for (record, answer) in [(100, "a red circle"), (101, "a blue square")] {
             let origin = Origin { source: "text".into(), file: "f".into(), record, id: None, licence: None };
             let turns = vec![Message::user("What is there?"), Message::assistant(answer)];
             samples.insert(record as usize % 7, Sample::new(origin, turns, Vec::new()));

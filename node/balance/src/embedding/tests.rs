@@ -96,7 +96,7 @@ fn files_that_are_not_rows_are_refused_with_the_reason() {
     let two = r#"{"a":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1,1],"data_offsets":[4,8]}}"#;
     assert!(refused(two, 8).contains("tensors a, b:"));
     let ids = r#"{"x":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},"ids":{"dtype":"U8","shape":[1,16],"data_offsets":[8,24]}}"#;
-    assert!(refused(ids, 16).contains("must be (2, 16)"));
+    assert!(refused(ids, 24).contains("must be (2, 16)"));
     let oversize = [u64::MAX.to_le_bytes().as_slice(), b"{}"].concat();
     fs::write(folder.path().join("y.safetensors"), oversize).unwrap();
     let error = EmbeddingFile::open(&folder.path().join("y.safetensors")).unwrap_err().to_string();
