@@ -118,7 +118,7 @@ fn words_have_the_mean_of_their_tokens_rows() {
 #[test]
 fn a_sample_whose_picture_is_broken_has_no_row_but_a_line() {
     let world = World::new();
-    let broken = &world.samples[2];
+    let broken = world.samples.iter().find(|sample| !sample.pictures.is_empty()).unwrap();
     let picture = &broken.pictures[0];
     let path = world.roots.file(&picture.root, &picture.path).unwrap();
     fs::write(path, vec![7; picture.bytes as usize]).unwrap();
