@@ -29,11 +29,11 @@ impl Place {
             77 => "a night train",
             5 | 150 => "a boat",
             _ if number % 10 == 3 => "nothing at all",
-            _ if number % 7 == 0 => "one dog",
+            _ if number.is_multiple_of(7) => "one dog",
             _ => "the cat",
         };
         let sample = |record: u64| {
-            let source = if record % 4 == 0 { "rare" } else { "web" };
+            let source = if record.is_multiple_of(4) { "rare" } else { "web" };
             let origin = Origin { source: source.into(), file: "f".into(), record, id: None, licence: None };
             Sample::new(origin, vec![Message::user("What?"), Message::assistant(about(record))], Vec::new())
         };
