@@ -53,7 +53,7 @@ fn ids(samples: &[Sample]) -> BTreeSet<SampleId> {
 }
 
 fn some(count: u64) -> Vec<Sample> {
-    let difficulty = |n: u64| (n % 7 != 0).then_some((n % 50) as f32 / 50.0);
+    let difficulty = |n: u64| (!n.is_multiple_of(7)).then_some((n % 50) as f32 / 50.0);
     (0..count).map(|n| sample(n as usize % 3, n, difficulty(n))).collect()
 }
 
