@@ -10,7 +10,7 @@ use support::{
     drawn::{Drawn, run_words, words},
     run_badly, run_well,
 };
-use talkoot_dataset::{DatasetManifest, ListReader, PackReader};
+use talkoot_dataset::{DatasetManifest, ListReader, ListWriter, PackReader};
 
 const MIX: &str = r#"
 cuts = [0.5]
@@ -30,7 +30,7 @@ share = 1
 bands = [0, 1]
 "#;
 
-/// A folder with a filtered list of drawn samples.
+/// A folder with a filtered list of drawn samples. They are all equally hard, so each gets a difficulty of its own.
 fn filtered() -> Drawn {
     let drawn = Drawn::new(60, 3, 5);
     let data = drawn.text("drawn");
@@ -44,7 +44,17 @@ fn filtered() -> Drawn {
         &drawn.text("in"),
     ]);
     let list = drawn.text("in/data.samples.jsonl");
-    run_well(&["dataset", "filter", "--samples", &list, "--out", &drawn.text("filtered")]);
+    run_well(&["dataset", "filter", "--samples", &list, "--out", &drawn.text("equal")]);
+    let equal = ListReader::open(&drawn.path("equal/filtered.samples.jsonl")).expect("a list");
+    fs::create_dir(drawn.path("filtered")).expect("a folder");
+    let mut list =
+        ListWriter::create(&drawn.path("filtered/filtered.samples.jsonl"), equal.roots()).expect("a list");
+    for (number, placed) in (0u8..).zip(equal) {
+        let mut sample = placed.expect("a sample").sample;
+        sample.difficulty = Some(f32::from(number) / 100.0);
+        list.write(&sample).expect("a line");
+    }
+    list.finish().expect("a list");
     fs::write(drawn.path("mix.toml"), MIX).expect("a file");
     drawn
 }

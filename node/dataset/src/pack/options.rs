@@ -107,7 +107,7 @@ impl PackOptions {
                 return wrong(
                     "ordered",
                     "set for records".into(),
-                    "used with lists of samples, one a period".into(),
+                    "used with lists, one for each period (--samples)".into(),
                 );
             };
             if lists.len() > MAX_PERIODS {
