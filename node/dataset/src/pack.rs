@@ -43,7 +43,7 @@ use crate::{
     progress::Progress,
     sample::ListError,
     tokenizer::TokenizerError,
-    work::{WorkError, remove_folder},
+    work::{WorkError, WorkFolder},
 };
 
 /// Why a data set was not packed.
@@ -158,7 +158,7 @@ pub fn pack_step(
 ) -> Result<Option<PackReport>, PackError> {
     options.check()?;
     if step == Step::All && !resume {
-        remove_folder(&options.work_folder())?;
+        WorkFolder::discard(&options.work_folder())?;
     }
     let job = job::Job::open(options, progress)?;
     match step {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use talkoot_dataset::{
     Progress,
     sample::ListError,
-    work::{MAX_LISTS, PLAIN_NAME, Part, WorkError, is_plain_name, remove_folder},
+    work::{MAX_LISTS, PLAIN_NAME, Part, WorkError, WorkFolder, is_plain_name},
 };
 
 use crate::{
@@ -147,7 +147,7 @@ pub fn filter_step(
 ) -> Result<Option<FilterReport>, FilterError> {
     options.check()?;
     if step == Step::All && !resume {
-        remove_folder(&options.work_folder())?;
+        WorkFolder::discard(&options.work_folder())?;
     }
     let job = job::Job::open(options, progress)?;
     match step {

@@ -87,7 +87,7 @@ fn finished(options: &IngestOptions, fingerprint: &str) -> Result<Option<IngestR
         return Ok(None);
     }
     // A kill may have come while the work was cleared away.
-    remove_folder(&out_file(options, "work"))?;
+    WorkFolder::discard(&out_file(options, "work"))?;
     Ok(Some(report))
 }
 
@@ -117,12 +117,14 @@ impl<'a> Job<'a> {
     ) -> Result<Self, IngestError> {
         let work = out_file(options, "work");
         let store_root = format!("{}.pictures", options.name);
-        let folders = [out_file(options, "pictures"), options.out.join(fetched_root(options)), work.clone()];
+        let folders = [out_file(options, "pictures"), options.out.join(fetched_root(options))];
         if !resume || !work.join("job.json").exists() {
             remove_file(&out_file(options, "ingest.json"))?;
+            // first what says that something is done, so that a kill in between leaves nobody's pictures at worst
+            WorkFolder::discard(&work)?;
             folders.iter().try_for_each(|folder| remove_folder(folder))?;
         }
-        let [store, fetched, work] = folders;
+        let [store, fetched] = folders;
         for folder in [&store, &fetched] {
             fs::create_dir_all(folder).map_err(write_error(folder))?;
         }
@@ -246,7 +248,7 @@ impl<'a> Job<'a> {
         let report = self.report(counts, list_path, rejects_path);
         self.work
             .publish_bytes(&out_file(self.options, "ingest.json"), &serde_json::to_vec_pretty(&report)?)?;
-        remove_folder(self.work.path())?;
+        WorkFolder::discard(self.work.path())?;
         for (name, folder) in self.roots.iter() {
             if !roots.iter().any(|(used, _)| used == name) {
                 remove_folder(folder)?;

@@ -8,7 +8,7 @@ use talkoot_dataset::{
     sample::ListError,
     work::{
         List, MAX_LISTS, PLAIN_NAME, WorkError, WorkFolder, is_plain_name, join_roots, remove_file,
-        remove_folder, write_error,
+        write_error,
     },
 };
 use talkoot_protocol::manifest::MAX_PERIODS;
@@ -182,7 +182,7 @@ pub fn mix(options: &MixOptions, progress: &dyn Progress) -> Result<MixReport, M
     let json =
         serde_json::to_vec_pretty(&report).map_err(|error| write_error(&options.report())(error.into()))?;
     work.publish_bytes(&options.report(), &json)?;
-    remove_folder(work.path())?;
+    WorkFolder::discard(work.path())?;
     progress.end();
     Ok(report)
 }

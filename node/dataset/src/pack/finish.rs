@@ -20,7 +20,7 @@ use crate::{
     index::{PackIndex, ShardEntry, Totals},
     manifest::{self, Making, SourceCount},
     sample::Reject,
-    work::{WorkError, read_error, remove_folder},
+    work::{WorkError, WorkFolder, read_error},
 };
 
 /// Writes tokenizer, manifest, rejects and report. The report is the last file: whoever finds it finds the rest.
@@ -67,7 +67,7 @@ pub(super) fn finish(job: &Job<'_>, plan: &Plan) -> Result<PackReport, PackError
     };
     let path = options.out.join(format!("{}.report.json", options.name));
     job.folder.publish_bytes(&path, &serde_json::to_vec_pretty(&report)?)?;
-    remove_folder(job.folder.path())?;
+    WorkFolder::discard(job.folder.path())?;
     job.progress.end();
     Ok(report)
 }

@@ -10,7 +10,7 @@ use talkoot_dataset::{
     ListReader, ListWriter, RejectKind,
     progress::Unit,
     sample::Placed,
-    work::{Part, WorkError, put_file, read_error, remove_folder, write_error},
+    work::{Part, WorkError, WorkFolder, put_file, read_error, write_error},
 };
 
 use super::{FilterError, job::Job, rows::Rows, table::Row};
@@ -35,7 +35,7 @@ pub(super) fn finish(job: &Job<'_>) -> Result<FilterReport, FilterError> {
         file.write_all(b"\n")
     })?;
     job.progress.end();
-    remove_folder(job.folder.path())?;
+    WorkFolder::discard(job.folder.path())?;
     Ok(report)
 }
 
