@@ -8,6 +8,7 @@ mod coordinator;
 mod dataset;
 mod demo;
 mod eval;
+mod lab;
 mod model;
 mod node;
 pub(crate) mod run;
@@ -61,6 +62,9 @@ enum Command {
     /// Measures this machine.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Tries things out before anybody lends a GPU to them.
+    #[command(subcommand)]
+    Lab(lab::Lab),
 }
 
 impl Arguments {
@@ -91,6 +95,7 @@ impl Arguments {
             Command::Chat(chat) => chat.run(),
             Command::Eval(eval) => eval.run(),
             Command::Bench(bench) => bench.run(),
+            Command::Lab(lab) => lab.run(),
         }
     }
 }

@@ -6,7 +6,6 @@
 mod cast;
 mod data;
 mod report;
-mod score;
 mod screen;
 mod script;
 mod watch;

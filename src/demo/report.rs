@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::score::Example;
+use talkoot_evaluation::exam::Example;
 
 /// The demo's report.
 #[derive(Debug, Clone, Serialize)]

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use talkoot_dataset::SynthOptions;
+use talkoot_evaluation::exam::Exam;
 use talkoot_network::keyfile;
 use talkoot_node::{Cheat, status::Status};
 use talkoot_protocol::{
@@ -26,7 +27,6 @@ use super::{
     cast::{Actor, wait_for_file},
     data::{self, Data},
     report::{NodeReport, Report, StageReport, Verdicts},
-    score::Exam,
     screen::Screen,
     watch::{Happening, LedgerWatch},
 };

@@ -20,6 +20,7 @@
 
 pub mod assistant;
 pub mod dialogue;
+pub mod exam;
 pub mod interval;
 pub mod metric;
 pub mod question;

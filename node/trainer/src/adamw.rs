@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use crate::{
-    backend::{AdamWStep, Backend},
+    backend::{AdamWStep, Backend, BackendError},
     config::ModelConfig,
+    contribution::Layout,
     model::{Gradients, Model, ModelError},
+    moments::{Factors, MatrixShape, Moments, ParameterFactors},
 };
 
 /// Numbers of the optimiser that stay the same over a stage.
@@ -54,6 +56,57 @@ impl<B: Backend> AdamW<B> {
         Self { settings, steps: 0, moments: BTreeMap::new(), axes }
     }
 
+    /// The same going on from `moments`. Parameters that have none start from zero.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] when the device has no room for them.
+    pub fn going_on(mut self, backend: &B, moments: &Moments) -> Result<Self, BackendError> {
+        self.steps = moments.steps;
+        for (name, (first, second)) in &moments.tensors {
+            let pair = (backend.upload(first)?, backend.upload(second)?);
+            self.moments.insert(name.clone(), pair);
+        }
+        Ok(self)
+    }
+
+    /// A copy of the moments on the host.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] when the device is gone.
+    pub fn moments(&self, backend: &B) -> Result<Moments, BackendError> {
+        let tensors = self.moments.iter().map(|(name, (first, second))| {
+            Ok((name.clone(), (backend.download(first)?, backend.download(second)?)))
+        });
+        Ok(Moments { steps: self.steps, tensors: tensors.collect::<Result<_, BackendError>>()? })
+    }
+
+    /// The second moments in brief, without their bias towards zero, in the layout's order. One parameter at a time is
+    /// copied to the host. Parameters without a moment, as there was nothing to learn, have factors of zero.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] when the device is gone.
+    pub fn factors(
+        &self,
+        backend: &B,
+        layout: &Layout,
+        shapes: &[MatrixShape],
+    ) -> Result<Factors, BackendError> {
+        let correction = 1.0 - power(self.settings.beta2, self.steps);
+        let of = |((name, _), shape): (&(String, u64), &MatrixShape)| {
+            Ok(match self.moments.get(name) {
+                Some((_, second)) if self.steps > 0 => {
+                    ParameterFactors::of(&backend.download(second)?, *shape, correction)
+                }
+                _ => ParameterFactors { rows: vec![0; shape.rows], columns: vec![0; shape.columns] },
+            })
+        };
+        let all = layout.tensors().iter().zip(shapes).map(of);
+        Ok(Factors(all.collect::<Result<_, BackendError>>()?))
+    }
+
     /// One step: `p -= rate * decay * p`, then `p -= rate * m' / (sqrt(v') + epsilon)` with bias-corrected moments, on
     /// gradients times `gradient_factor`. Parameters without a gradient stay as they are.
     ///
@@ -67,7 +120,7 @@ impl<B: Backend> AdamW<B> {
         learning_rate: f32,
         gradient_factor: f32,
     ) -> Result<(), ModelError> {
-        self.steps += 1;
+        self.steps = self.steps.saturating_add(1);
         let AdamWSettings { beta1, beta2, epsilon, .. } = self.settings;
         let step = AdamWStep {
             beta1,

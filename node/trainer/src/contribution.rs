@@ -10,6 +10,8 @@
 //! every machine, whatever the number of threads. The only arithmetic is `+ - * /` on f32 in a fixed order.
 //! `docs/contribution-format.md` is the format to the last bit.
 //!
+//! A run with public moments (see [`crate::moments`]) appends what the member's second moments are in brief.
+//!
 //! The scheme is that of SparseLoCo (arXiv 2508.15706); the position code, the fitted scale and the rule that
 //! an entry is only sent when sending it makes the residual smaller are ours.
 //!
@@ -43,7 +45,7 @@ mod tests;
 mod vector;
 
 pub use decode::{ChunkView, Contribution, DecodeError, Decoded, SparseTensor, decode, visit};
-pub use encode::{EncodeError, encode};
+pub use encode::{EncodeError, encode, encode_with};
 pub use feedback::{ErrorFeedback, FeedbackError};
 pub use header::{Header, HeaderError, Origin, decode_header};
 pub use layout::{ChunkRef, Geometry, Layout, LayoutError};

@@ -1,18 +1,20 @@
 //! The inner loop of a round: a few AdamW steps from a public state over assigned packs.
 //!
-//! A pure function of its inputs: the same config, state, plan and packs give the same bits, whatever the number of
-//! threads. Moments start at zero (the manifest's `inner_state = "fresh"`), so nobody has to believe a private past.
+//! A pure function of its inputs: the same config, state, moments, plan and packs give the same bits, whatever the number
+//! of threads. Moments start at zero (the manifest's `inner_state = "fresh"`) or from what the last round published
+//! (`"public"`, see [`crate::moments`]), so nobody has to believe a private past.
 
 use std::ops::{ControlFlow, Range};
 
 use crate::{
     adamw::{AdamW, AdamWSettings, DecayRule, clip_factor, global_norm},
-    backend::Backend,
+    backend::{Backend, BackendError},
     batch::{BatchError, BatchSource, PackError},
     config::{ConfigError, ModelConfig},
     cpu::Cpu,
     model::{Batch, Gradients, Keep, Model, ModelError, Sample},
     modules::{Module, trainable},
+    moments::Moments,
     schedule::learning_rate,
     state::{State, StateError},
     trace::{StepRecord, trace_bytes},
@@ -151,6 +153,16 @@ pub enum InnerError {
     /// No module is trained, so there is nothing to do.
     #[error("the plan trains no module: a stage must name at least one of vision, merger, language")]
     NothingTrainable,
+    /// Moments of a parameter that is not trained, or of another length.
+    #[error("`{name}` has {expected} trained elements, but {got} moments")]
+    Moments {
+        /// The parameter.
+        name: String,
+        /// Its elements; 0 when it is not trained.
+        expected: usize,
+        /// Moments given.
+        got: usize,
+    },
     /// A step without packs.
     #[error("inner step {step} has no packs")]
     EmptyStep {
@@ -200,8 +212,8 @@ pub enum InnerError {
     },
 }
 
-/// Runs the steps of `plan` from `start` on this machine's processor and calls `on_step` after each with its index and
-/// record.
+/// Runs the steps of `plan` from `start`, with moments of zero, on this machine's processor and calls `on_step` after each
+/// with its index and record.
 ///
 /// The loss of a step is normalised as the plan says. A step with nothing to learn changes nothing and records a loss of
 /// 0. When `on_step` breaks, the outcome holds what was done so far.
@@ -216,10 +228,20 @@ pub fn run_inner_steps(
     source: &dyn BatchSource,
     on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
 ) -> Result<InnerOutcome, InnerError> {
-    run_inner_steps_on(&Cpu::default(), config, start, plan, source, on_step)
+    let from = Start { state: start, moments: None };
+    Ok(run_inner_steps_on(&Cpu::default(), config, from, plan, source, on_step)?.0)
 }
 
-/// The same on any device.
+/// What a round's inner steps start from.
+#[derive(Debug, Clone, Copy)]
+pub struct Start<'a> {
+    /// All weights.
+    pub state: &'a State,
+    /// AdamW's moments; none are zeros.
+    pub moments: Option<&'a Moments>,
+}
+
+/// The same on any device and from any moments. The optimiser comes back with the moments that it ends with.
 ///
 /// # Errors
 ///
@@ -227,11 +249,12 @@ pub fn run_inner_steps(
 pub fn run_inner_steps_on<B: Backend>(
     backend: &B,
     config: &ModelConfig,
-    start: &State,
+    start: Start<'_>,
     plan: &InnerPlan,
     source: &dyn BatchSource,
     on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
-) -> Result<InnerOutcome, InnerError> {
+) -> Result<(InnerOutcome, AdamW<B>), InnerError> {
+    let Start { state: start, moments } = start;
     config.validate()?;
     start.check(config)?;
     plan.optimizer.check()?;
@@ -243,6 +266,11 @@ pub fn run_inner_steps_on<B: Backend>(
         .map_err(|source| InnerError::Model { step: 0, source })?
         .with_keep(Keep::within(config, GROUP_ROWS, KEPT_BYTES));
     let mut optimizer = plan.optimizer.adamw(config);
+    if let Some(moments) = moments {
+        check_moments(config, &names, moments)?;
+        let lost = |error: BackendError| InnerError::Model { step: 0, source: error.into() };
+        optimizer = optimizer.going_on(backend, moments).map_err(lost)?;
+    }
     let mut steps = Vec::new();
     let mut stopped_early = false;
     for (step, packs) in plan.steps.iter().enumerate() {
@@ -279,7 +307,21 @@ pub fn run_inner_steps_on<B: Backend>(
         let packs = plan.steps.get(step).cloned().unwrap_or_default();
         return Err(InnerError::NotFinite { what: "weights", step, packs, value: f64::from(value) });
     }
-    Ok(InnerOutcome { end, steps, stopped_early })
+    Ok((InnerOutcome { end, steps, stopped_early }, optimizer))
+}
+
+/// Moments are of trained parameters and as long as they are.
+fn check_moments(config: &ModelConfig, trained: &[String], moments: &Moments) -> Result<(), InnerError> {
+    let shapes = config.parameter_shapes();
+    for (name, (first, second)) in &moments.tensors {
+        let expected = shapes.get(name).filter(|_| trained.contains(name));
+        let expected = expected.map_or(0, |shape| shape.iter().product::<usize>());
+        if expected == 0 || [first.len(), second.len()] != [expected; 2] {
+            let got = first.len().max(second.len());
+            return Err(InnerError::Moments { name: name.clone(), expected, got });
+        }
+    }
+    Ok(())
 }
 
 /// Decoder and vision rows that go through the model together. Packs of a step are joined up to this many rows, which

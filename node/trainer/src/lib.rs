@@ -5,6 +5,7 @@
 //!                                |
 //!                                +--> State (end) --> contribution --> aggregate --> State (next start)
 //!                                +--> step records --> trace (what a verifier compares)
+//! moments (v in rows and columns) <-- contribution <-- AdamW; last round's contributions --> moments of the next
 //! State <--> huggingface folder       State --> evaluate, generate
 //! ```
 //!
@@ -71,6 +72,7 @@ pub mod inner;
 pub mod measure;
 pub mod model;
 pub mod modules;
+pub mod moments;
 pub mod patches;
 pub mod presets;
 pub mod reference;

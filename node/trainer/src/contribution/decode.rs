@@ -4,7 +4,7 @@ use super::{
     ChunkRef, CodecSettings, Geometry, Header, HeaderError, Layout, MAX_SCALE, MIN_SCALE,
     bits::{BitReader, BitsError},
     decode_header,
-    header::{count_width, prefix_bytes},
+    header::count_width,
     positions::GapCode,
     quantise::{first_level, from_bfloat16},
 };
@@ -121,9 +121,8 @@ pub struct Decoded {
 pub struct Contribution<'a> {
     header: Header,
     geometry: Geometry,
-    table: &'a [[u8; 4]],
     body: &'a [u8],
-    /// Where each segment starts in the body, and where the last one ends.
+    /// Where each part starts in the body, and where the last one ends.
     starts: Vec<u64>,
 }
 
@@ -142,7 +141,7 @@ impl<'a> Contribution<'a> {
             return Err(DecodeError::Layout { expected: layout.digest(), got: header.layout });
         }
         let geometry = layout.geometry(settings.chunk);
-        let prefix = prefix_bytes(&geometry);
+        let prefix = Header::BYTES as u64 + 4 * header.parts(&geometry);
         let got = bytes.len() as u64;
         if got < prefix {
             return Err(DecodeError::Length { expected: prefix, got });
@@ -160,7 +159,7 @@ impl<'a> Contribution<'a> {
         if end != body.len() as u64 {
             return Err(DecodeError::Length { expected: prefix + end, got });
         }
-        Ok(Self { header, geometry, table, body, starts })
+        Ok(Self { header, geometry, body, starts })
     }
 
     /// The header.
@@ -173,11 +172,20 @@ impl<'a> Contribution<'a> {
         &self.geometry
     }
 
+    fn part(&self, at: usize) -> &'a [u8] {
+        &self.body[self.starts[at] as usize..self.starts[at + 1] as usize]
+    }
+
+    /// The bytes of the member's second moments in brief, for [`Factors::from_bytes`](crate::moments::Factors::from_bytes);
+    /// none in a blob of version 1. They are not checked here.
+    pub fn factors(&self) -> Option<&'a [u8]> {
+        (self.header.version == Header::WITH_FACTORS).then(|| self.part(self.geometry.segments() as usize))
+    }
+
     /// A reader of the chunks of one segment.
     pub(crate) fn segment(&self, segment: u64) -> SegmentReader<'a> {
-        debug_assert!(segment < self.table.len() as u64);
-        let at = segment as usize;
-        let bytes = &self.body[self.starts[at] as usize..self.starts[at + 1] as usize];
+        debug_assert!(segment < self.geometry.segments());
+        let bytes = self.part(segment as usize);
         SegmentReader {
             settings: self.header.settings,
             segment,

@@ -11,6 +11,7 @@ use super::{
     quantise::{first_level, fit, from_bfloat16},
     select::Selector,
 };
+use crate::moments::Factors;
 
 /// Why a pseudo-gradient is not encoded. The error feedback is then as it was.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
@@ -60,6 +61,22 @@ pub fn encode(
     delta: &[&[f32]],
     feedback: &mut ErrorFeedback,
 ) -> Result<Vec<u8>, EncodeError> {
+    encode_with(settings, layout, origin, delta, None, feedback)
+}
+
+/// The same, with the member's second moments in brief where the run has public moments.
+///
+/// # Errors
+///
+/// As [`encode`]'s.
+pub fn encode_with(
+    settings: &CodecSettings,
+    layout: &Layout,
+    origin: &Origin,
+    delta: &[&[f32]],
+    factors: Option<&Factors>,
+    feedback: &mut ErrorFeedback,
+) -> Result<Vec<u8>, EncodeError> {
     settings.validate()?;
     check_shapes(layout, delta)?;
     if feedback.layout() != layout.digest() {
@@ -72,7 +89,7 @@ pub fn encode(
         .zip(feedback.tensors_mut())
         .flat_map(|(delta, feedback)| delta.chunks(chunk).zip(feedback.chunks_mut(chunk)))
         .collect();
-    let segments: Vec<Vec<u8>> = chunks
+    let mut parts: Vec<Vec<u8>> = chunks
         .par_chunks_mut(CHUNKS_PER_SEGMENT)
         .map_init(Scratch::default, |scratch, chunks| {
             let mut bits = BitWriter::default();
@@ -82,21 +99,22 @@ pub fn encode(
             bits.finish()
         })
         .collect();
-    let header =
-        Header { version: Header::VERSION, settings: *settings, layout: layout.digest(), origin: *origin };
-    Ok(join(&header, &segments))
+    parts.extend(factors.map(Factors::to_bytes));
+    let version = if factors.is_some() { Header::WITH_FACTORS } else { Header::PLAIN };
+    let header = Header { version, settings: *settings, layout: layout.digest(), origin: *origin };
+    Ok(join(&header, &parts))
 }
 
-fn join(header: &Header, segments: &[Vec<u8>]) -> Vec<u8> {
-    let body: usize = segments.iter().map(Vec::len).sum();
-    let mut blob = Vec::with_capacity(Header::BYTES + 4 * segments.len() + body);
+fn join(header: &Header, parts: &[Vec<u8>]) -> Vec<u8> {
+    let body: usize = parts.iter().map(Vec::len).sum();
+    let mut blob = Vec::with_capacity(Header::BYTES + 4 * parts.len() + body);
     header.write(&mut blob);
-    for segment in segments {
-        // 256 chunks of 65,536 entries of at most 26 bits: 55 MB
-        blob.extend_from_slice(&(segment.len() as u32).to_le_bytes());
+    for part in parts {
+        // a segment: 256 chunks of 65,536 entries of at most 26 bits, 55 MB; factors: less than a byte a mean
+        blob.extend_from_slice(&(part.len() as u32).to_le_bytes());
     }
-    for segment in segments {
-        blob.extend_from_slice(segment);
+    for part in parts {
+        blob.extend_from_slice(part);
     }
     blob
 }

@@ -22,7 +22,7 @@ pub struct Origin {
 /// A blob's header.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Header {
-    /// Version of the format; [`Header::VERSION`] is the only one.
+    /// Version of the format: [`Header::PLAIN`] or [`Header::WITH_FACTORS`].
     pub version: u16,
     /// The codec's settings, within their bounds.
     pub settings: CodecSettings,
@@ -49,7 +49,7 @@ pub enum HeaderError {
         got: [u8; 8],
     },
     /// A version that this program does not know.
-    #[error("contribution of version {got}; this program reads version {}: update it", Header::VERSION)]
+    #[error("contribution of version {got}; this program reads versions {} and {}: update it", Header::PLAIN, Header::WITH_FACTORS)]
     Version {
         /// The version found.
         got: u16,
@@ -66,8 +66,10 @@ pub enum HeaderError {
 }
 
 impl Header {
-    /// The format's version.
-    pub const VERSION: u16 = 1;
+    /// The version of a blob that is a pseudo-gradient alone.
+    pub const PLAIN: u16 = 1;
+    /// The version of a blob that ends with the member's second moments in brief.
+    pub const WITH_FACTORS: u16 = 2;
     /// Length in bytes.
     pub const BYTES: usize = 8 + 2 + 1 + 1 + 4 + 4 + 4 + 32 + 8 + 32 + 4 + 8;
 
@@ -112,7 +114,7 @@ pub fn decode_header(bytes: &[u8]) -> Result<Header, HeaderError> {
         return Err(HeaderError::Magic { got: magic });
     }
     let version = u16::from_le_bytes(fields.next());
-    if version != Header::VERSION {
+    if !matches!(version, Header::PLAIN | Header::WITH_FACTORS) {
         return Err(HeaderError::Version { got: version });
     }
     let [bits, reserved] = fields.next();
@@ -164,9 +166,11 @@ fn max_chunk_bits(settings: &CodecSettings, len: usize) -> u64 {
     16 + u64::from(count_width(k)) + gaps.max().unwrap_or(0)
 }
 
-/// What a blob of `layout` holds before its segments.
-pub(super) fn prefix_bytes(geometry: &Geometry) -> u64 {
-    Header::BYTES as u64 + 4 * geometry.segments()
+impl Header {
+    /// Parts in the table of lengths: the segments, and the factors where there are any.
+    pub(super) fn parts(&self, geometry: &Geometry) -> u64 {
+        geometry.segments() + u64::from(self.version == Self::WITH_FACTORS)
+    }
 }
 
 #[cfg(test)]
@@ -202,7 +206,8 @@ mod tests {
             decode_header(&bytes).unwrap_err()
         };
         assert!(matches!(with(0, b'X'), HeaderError::Magic { .. }));
-        assert_eq!(with(8, 2), HeaderError::Version { got: 2 });
+        assert_eq!(with(8, 3), HeaderError::Version { got: 3 });
+        assert_eq!(with(8, 0), HeaderError::Version { got: 0 });
         assert_eq!(with(10, 3), HeaderError::Settings(SettingsError::Bits { got: 3 }));
         assert_eq!(with(11, 1), HeaderError::Reserved { got: 1 });
         assert!(matches!(with(15, 9), HeaderError::Settings(SettingsError::Chunk { .. })));

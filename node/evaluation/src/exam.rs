@@ -1,16 +1,16 @@
-//! Held-out questions: how many answers are right.
+//! Drawn held-out questions with answers of a word: how many a model in memory gets right.
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::Result;
 use serde::Serialize;
-use talkoot_dataset::Tokenizer;
-use talkoot_evaluation::{
-    Assistant, ChoiceMode, Evaluation, Question, QuestionFile, SampleResult,
-    question::{self, ReadOptions},
-    run::Options,
-};
+use talkoot_dataset::{Tokenizer, tokenizer::TokenizerError};
 use talkoot_trainer::{config::ModelConfig, generate::Sampling, state::State};
+
+use crate::{
+    Assistant, ChoiceMode, Evaluation, OpenError, Question, QuestionFile, SampleResult,
+    question::{self, FileError, ReadOptions},
+    run::{EvaluationError, Options},
+};
 
 /// Longest answer that is generated, in tokens.
 const MAX_ANSWER_TOKENS: usize = 8;
@@ -18,41 +18,68 @@ const MAX_ANSWER_TOKENS: usize = 8;
 /// Questions that are asked together.
 const BATCH: usize = 128;
 
+/// Why an exam cannot be held.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExamError {
+    /// The questions cannot be read.
+    #[error(transparent)]
+    Questions(#[from] FileError),
+    /// The tokenizer cannot be used.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// Model and tokenizer do not fit.
+    #[error(transparent)]
+    Model(#[from] OpenError),
+    /// The model could not answer.
+    #[error(transparent)]
+    Answer(#[from] EvaluationError),
+}
+
 /// Held-out questions, ready to be asked.
-pub(super) struct Exam {
+#[derive(Debug)]
+pub struct Exam {
     questions: Vec<Question>,
     tokenizer: Vec<u8>,
 }
 
 /// How an exam went.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Score {
+pub struct Score {
     /// Share of right answers.
-    pub(super) accuracy: f64,
+    pub accuracy: f64,
     /// Right answers and questions, by kind of question.
-    pub(super) by_kind: BTreeMap<String, (usize, usize)>,
+    pub by_kind: BTreeMap<String, (usize, usize)>,
     /// One question, the right answer, and the answer given.
-    pub(super) example: Option<Example>,
+    pub example: Option<Example>,
 }
 
 /// One question and its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Example {
-    pub(super) picture: String,
-    pub(super) question: String,
-    pub(super) right: String,
-    pub(super) answer: String,
+pub struct Example {
+    /// The picture's file.
+    pub picture: String,
+    /// What was asked.
+    pub question: String,
+    /// The right answer.
+    pub right: String,
+    /// The model's answer.
+    pub answer: String,
 }
 
 impl Exam {
     /// Reads the questions in `file` about pictures below `pictures`.
-    pub(super) fn load(file: &Path, pictures: &Path, tokenizer: &[u8]) -> Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// [`ExamError::Questions`] when there is no such file, or it holds no questions.
+    pub fn load(file: &Path, pictures: &Path, tokenizer: &[u8]) -> Result<Self, ExamError> {
         let options = ReadOptions { pictures: Some(pictures.to_owned()), ..ReadOptions::default() };
         Ok(Self { questions: question::read(file, &options)?.questions, tokenizer: tokenizer.to_vec() })
     }
 
     /// Accuracy of giving the same answer always, the best one.
-    pub(super) fn best_constant(&self) -> f64 {
+    pub fn best_constant(&self) -> f64 {
         let mut counts = BTreeMap::<String, usize>::new();
         for answer in self.questions.iter().flat_map(|question| &question.answers) {
             *counts.entry(answer.to_lowercase()).or_default() += 1;
@@ -61,7 +88,11 @@ impl Exam {
     }
 
     /// Asks a model everything.
-    pub(super) fn sit(&self, config: &ModelConfig, state: &State) -> Result<Score> {
+    ///
+    /// # Errors
+    ///
+    /// [`ExamError`] when the model does not fit the tokenizer or cannot answer.
+    pub fn sit(&self, config: &ModelConfig, state: &State) -> Result<Score, ExamError> {
         let assistant = Assistant::new(config, state, Tokenizer::from_bytes(&self.tokenizer)?)?;
         let options = Options {
             sampling: Sampling::default(),
