@@ -94,7 +94,7 @@ impl Arguments {
             Command::Audit(audit) => audit.run(),
             Command::Chat(chat) => chat.run(),
             Command::Eval(eval) => eval.run(),
-            Command::Bench(bench) => bench.run(),
+            Command::Bench(bench) => bench.run(self.threads),
             Command::Lab(lab) => lab.run(),
         }
     }

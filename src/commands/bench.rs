@@ -2,6 +2,7 @@
 
 mod balance;
 mod bits;
+mod codec;
 mod corpus;
 mod cpu;
 mod filter;
@@ -28,6 +29,8 @@ pub(crate) enum Bench {
     Bits(bits::Bits),
     /// Seconds and memory of one training step.
     Step(step::Step),
+    /// Contributions: their size, encoding, and the outer step over them.
+    Codec(codec::Codec),
     /// Packing, measuring and writing shards.
     Pack(pack::Pack),
     /// Filtering: looking at samples, comparing their prints.
@@ -39,10 +42,12 @@ pub(crate) enum Bench {
 }
 
 impl Bench {
-    pub(crate) fn run(self) -> Result<ExitCode> {
+    pub(crate) fn run(self, threads: Option<usize>) -> Result<ExitCode> {
         match self {
             Self::Bits(bits) => bits.run(),
             Self::Step(step) => step.run(),
+            // One, unless told otherwise: that is what a core does.
+            Self::Codec(codec) => codec.run(threads.unwrap_or(1)),
             Self::Pack(pack) => pack.run(),
             Self::Filter(filter) => filter.run(),
             Self::Balance(balance) => balance.run(),

@@ -79,7 +79,7 @@ chunk = 4096
 k = 64
 bits = 2
 error_feedback = 0.95
-inner_state = "fresh"
+inner_state = "public"
 
 [aggregation]
 rule = "mean"

@@ -26,6 +26,8 @@ pub(crate) struct Replay {
     pub(crate) trace: Vec<u8>,
     /// The error-feedback buffer that was committed as the one before the round.
     pub(crate) feedback_in: Option<Vec<u8>>,
+    /// The contributions that the round's moments come from.
+    pub(crate) precedent: Vec<Vec<u8>>,
 }
 
 /// A finding of a blob that is not what was committed, before anything was executed.
@@ -51,6 +53,7 @@ impl Replay {
             steps: self.commit.steps,
             start: &self.start,
             feedback_in: self.feedback_in.as_deref(),
+            precedent: &self.precedent,
         };
         let executed = match execute(&job, self.packs.as_ref(), &mut |_, _| ControlFlow::Continue(())) {
             Ok(executed) => executed,

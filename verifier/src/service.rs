@@ -254,9 +254,10 @@ impl Verifier {
         let inputs = async {
             let packs = self.inputs.packs(&manifest, round.open.stage, work).await?;
             let start = self.weights.at(round.open.start_state, self.inputs.config()).await?.clone();
-            Ok::<_, ReplicaError>((packs, start))
+            let precedent = self.inputs.precedent(round).await?;
+            Ok::<_, ReplicaError>((packs, start, precedent))
         };
-        let (packs, start) = match inputs.await {
+        let (packs, start, precedent) = match inputs.await {
             Ok(inputs) => inputs,
             Err(error) => {
                 tracing::warn!(%error, "a replay lacks its inputs");
@@ -272,6 +273,7 @@ impl Verifier {
             packs,
             trace: read(commit.trace)?,
             feedback_in: commit.feedback_in.map(read).transpose()?,
+            precedent,
             commit: commit.clone(),
             manifest,
         };

@@ -7,10 +7,11 @@ use std::{ops::ControlFlow, str::FromStr};
 
 use rand::{RngExt as _, SeedableRng};
 use talkoot_execution::{Executed, ExecutionError, Job, codec_settings, execute, layout_of};
-use talkoot_protocol::assignment::Work;
+use talkoot_protocol::{assignment::Work, manifest::InnerState};
 use talkoot_trainer::{
     batch::BatchSource,
     contribution::{self, ErrorFeedback, Header, Origin},
+    moments::{Factors, MatrixShape, ParameterFactors, matrix_shapes},
     trace::{StepRecord, trace_bytes},
 };
 
@@ -131,7 +132,15 @@ fn noise(job: &Job<'_>) -> Result<Executed, ExecutionError> {
         Origin { round: job.round.open.round, member: *job.work.member.as_bytes(), steps: job.steps, tokens };
     let mut feedback = feedback(job)?;
     let settings = codec_settings(&job.manifest.terms.contribution);
-    let contribution = contribution::encode(&settings, &layout, &origin, &delta, &mut feedback)?;
+    // Believable second moments, too: all alike.
+    let public = job.manifest.terms.contribution.inner_state == InnerState::Public;
+    let factors = public.then(|| {
+        let alike =
+            |shape: MatrixShape| ParameterFactors::of(&vec![1e-6; shape.rows * shape.columns], shape, 1.0);
+        Factors(matrix_shapes(job.config, &layout).into_iter().map(alike).collect())
+    });
+    let contribution =
+        contribution::encode_with(&settings, &layout, &origin, &delta, factors.as_ref(), &mut feedback)?;
     Ok(Executed {
         contribution,
         trace: trace_bytes(&steps),

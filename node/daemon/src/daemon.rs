@@ -264,6 +264,7 @@ impl Node {
         let manifest = state.manifest();
         let packs = self.inputs.packs(manifest, round.open.stage, work).await?;
         let start = self.weights.at(round.open.start_state, self.inputs.config()).await?.clone();
+        let precedent = self.inputs.precedent(round).await?;
         self.say("training")?;
         Ok(Some(Training::start(Assignment {
             manifest: manifest.clone(),
@@ -273,6 +274,7 @@ impl Node {
             start,
             packs,
             feedback_in: self.feedback(&state),
+            precedent,
             cheat: self.cheat,
             previous: self.previous.clone(),
         })))

@@ -26,6 +26,8 @@ pub(crate) struct Assignment {
     pub(crate) packs: Arc<Packs>,
     /// The buffer's name in the ledger, and its bytes.
     pub(crate) feedback_in: Option<(BlobRef, Vec<u8>)>,
+    /// The contributions that the round's moments come from.
+    pub(crate) precedent: Vec<Vec<u8>>,
     pub(crate) cheat: Option<Cheat>,
     pub(crate) previous: Previous,
 }
@@ -89,6 +91,7 @@ fn train(
         steps,
         start: &assignment.start,
         feedback_in: assignment.feedback_in.as_ref().map(|(_, bytes)| bytes.as_slice()),
+        precedent: &assignment.precedent,
     };
     let mut on_step = |index: usize, record: &StepRecord| {
         if let Ok(mut progress) = progress.lock() {

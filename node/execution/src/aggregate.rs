@@ -3,28 +3,19 @@
 use talkoot_protocol::{
     event::Commit,
     identity::MemberId,
-    manifest::{AggregationRule, Manifest},
+    manifest::{Aggregation, AggregationRule, Manifest},
 };
 use talkoot_trainer::{
     aggregate::{Rule, Weight, outer_step},
     config::ModelConfig,
-    contribution::{Contribution, DecodeError},
     state::State,
 };
 
 use crate::{
-    ExecutionError,
+    Dropped, ExecutionError,
     layout::{codec_settings, layout_of},
+    usable::usable,
 };
-
-/// A contribution that could not enter, for a reason that everybody finds alike.
-#[derive(Debug)]
-pub struct Dropped {
-    /// Whose it was.
-    pub member: MemberId,
-    /// Why.
-    pub reason: String,
-}
 
 /// The next state and how it came about.
 #[derive(Debug)]
@@ -39,8 +30,8 @@ pub struct Aggregated {
 
 /// Aggregates the contributions of a closed round, in the order of the seal.
 ///
-/// A blob that is no contribution, or speaks for somebody else, is left out: this is a function of the bytes
-/// alone, so that all members leave out the same.
+/// A blob that is no contribution, speaks for somebody else or does not pass the run's gates is left out: this is a
+/// function of the round's bytes alone, so that all members leave out the same.
 ///
 /// # Errors
 ///
@@ -55,21 +46,13 @@ pub fn aggregate(
     let (stage, _) = manifest.stage(stage_index).ok_or(ExecutionError::NoSuchStage { stage: stage_index })?;
     let layout = layout_of(config, stage)?;
     let settings = codec_settings(&manifest.terms.contribution);
-    let mut dropped = Vec::new();
-    let mut usable = Vec::new();
-    for (member, commit, bytes) in contributions {
-        match check(member, commit, bytes, |bytes| Contribution::open(bytes, &settings, &layout)) {
-            Ok(()) => usable.push((bytes.as_slice(), Weight(commit.tokens))),
-            Err(reason) => dropped.push(Dropped { member: *member, reason }),
-        }
-    }
+    let (used, dropped) = usable(manifest, config, &layout, contributions);
+    let list: Vec<(&[u8], Weight)> =
+        used.iter().map(|usable| (usable.bytes, Weight(usable.commit.tokens))).collect();
     let mut state = start.clone();
-    if usable.is_empty() {
+    if list.is_empty() {
         return Ok(Aggregated { state, dropped, norm: 0.0 });
     }
-    let rule = match manifest.terms.aggregation.rule {
-        AggregationRule::Mean => Rule::Mean,
-    };
     let mut tensors = Vec::with_capacity(layout.tensors().len());
     let mut wanted = layout.tensors().iter().map(|(name, _)| name).peekable();
     for (name, tensor) in &mut state.tensors {
@@ -80,27 +63,18 @@ pub fn aggregate(
     if let Some(name) = wanted.next() {
         return Err(ExecutionError::MissingTensor { name: name.clone() });
     }
-    let rate = manifest.terms.aggregation.outer_learning_rate.as_f32();
-    let report = outer_step(&mut tensors, &usable, &settings, &layout, rate, rule)?;
+    let terms = &manifest.terms.aggregation;
+    let rate = terms.outer_learning_rate.as_f32();
+    let report = outer_step(&mut tensors, &list, &settings, &layout, rate, rule_of(terms))?;
     Ok(Aggregated { state, dropped, norm: report.norm })
 }
 
-fn check<'a>(
-    member: &MemberId,
-    commit: &Commit,
-    bytes: &'a [u8],
-    open: impl Fn(&'a [u8]) -> Result<Contribution<'a>, DecodeError>,
-) -> Result<(), String> {
-    let contribution = open(bytes).map_err(|error| error.to_string())?;
-    contribution.visit(|_| ()).map_err(|error| error.to_string())?;
-    let origin = &contribution.header().origin;
-    let expected = (commit.round, member.as_bytes(), commit.steps, commit.tokens);
-    if (origin.round, &origin.member, origin.steps, origin.tokens) != expected {
-        return Err("its header speaks of another round, member, number of steps or tokens than its commit"
-            .to_owned());
+/// The rule as the trainer takes it. A valid manifest has the number that its rule needs.
+pub(crate) fn rule_of(terms: &Aggregation) -> Rule {
+    let number = |given: Option<talkoot_protocol::real::Real>| given.map_or(0.0, |given| given.get());
+    match terms.rule {
+        AggregationRule::Mean => Rule::Mean,
+        AggregationRule::CenteredClip => Rule::CenteredClip { clip: number(terms.clip) },
+        AggregationRule::Trimmed => Rule::Trimmed { trim: number(terms.trim) },
     }
-    if commit.tokens == 0 {
-        return Err("it was trained on no tokens".to_owned());
-    }
-    Ok(())
 }

@@ -22,6 +22,14 @@ pub enum ExecutionError {
         /// Name of the tensor.
         name: String,
     },
+    /// Not all contributions are there that a round's moments come from.
+    #[error("the round's moments come from {expected} contributions, {got} are there")]
+    Precedent {
+        /// As many as the ledger has.
+        expected: usize,
+        /// As many as were given.
+        got: usize,
+    },
     /// The inner steps failed.
     #[error(transparent)]
     Inner(#[from] InnerError),

@@ -6,14 +6,16 @@ use talkoot_protocol::{
     assignment::Work,
     digest::BlobRef,
     event::Commit,
-    manifest::{self, Manifest},
+    manifest::{self, InnerState, Manifest},
     run::Round,
 };
 use talkoot_trainer::{
     batch::BatchSource,
     config::ModelConfig,
     contribution::{self, ErrorFeedback, Origin},
-    inner::{InnerPlan, Normalisation, OptimizerSettings, run_inner_steps},
+    cpu::Cpu,
+    inner::{InnerError, InnerPlan, Normalisation, OptimizerSettings, Start, run_inner_steps_on},
+    moments::matrix_shapes,
     state::State,
     trace::{StepRecord, trace_bytes},
 };
@@ -21,6 +23,7 @@ use talkoot_trainer::{
 use crate::{
     ExecutionError,
     layout::{codec_settings, layout_of, modules_of, values_of},
+    moments::moments_of,
 };
 
 /// What is to be executed.
@@ -40,6 +43,8 @@ pub struct Job<'a> {
     pub start: &'a State,
     /// Bytes of the error-feedback buffer; none when it starts from zero.
     pub feedback_in: Option<&'a [u8]>,
+    /// The contributions that the round's moments come from, in the order of its precedent; none when it has none.
+    pub precedent: &'a [Vec<u8>],
 }
 
 /// What came out.
@@ -62,20 +67,9 @@ impl Job<'_> {
         let stage_index = self.round.open.stage;
         let (stage, _) =
             self.manifest.stage(stage_index).ok_or(ExecutionError::NoSuchStage { stage: stage_index })?;
-        let optimizer = &stage.optimizer;
         Ok(InnerPlan {
             trainable: modules_of(stage),
-            optimizer: OptimizerSettings {
-                peak_learning_rate: optimizer.peak_learning_rate.as_f32(),
-                final_learning_rate: optimizer.final_learning_rate.as_f32(),
-                warmup_steps: u64::from(optimizer.warmup_steps),
-                total_steps: u64::from(stage.rounds) * u64::from(stage.inner_steps),
-                beta1: optimizer.beta1.as_f32(),
-                beta2: optimizer.beta2.as_f32(),
-                epsilon: optimizer.epsilon.as_f32(),
-                weight_decay: optimizer.weight_decay.as_f32(),
-                clip_norm: optimizer.clip_norm.as_f32(),
-            },
+            optimizer: optimizer_settings(stage),
             normalisation: match stage.normalisation {
                 manifest::Normalisation::Token => Normalisation::Token,
                 manifest::Normalisation::Pack => Normalisation::Pack,
@@ -83,6 +77,22 @@ impl Job<'_> {
             first_step: self.round.first_step,
             steps: self.work.steps.iter().take(self.steps as usize).cloned().collect(),
         })
+    }
+}
+
+/// The stage's optimiser as the trainer takes it.
+pub(crate) fn optimizer_settings(stage: &manifest::Stage) -> OptimizerSettings {
+    let optimizer = &stage.optimizer;
+    OptimizerSettings {
+        peak_learning_rate: optimizer.peak_learning_rate.as_f32(),
+        final_learning_rate: optimizer.final_learning_rate.as_f32(),
+        warmup_steps: u64::from(optimizer.warmup_steps),
+        total_steps: u64::from(stage.rounds) * u64::from(stage.inner_steps),
+        beta1: optimizer.beta1.as_f32(),
+        beta2: optimizer.beta2.as_f32(),
+        epsilon: optimizer.epsilon.as_f32(),
+        weight_decay: optimizer.weight_decay.as_f32(),
+        clip_norm: optimizer.clip_norm.as_f32(),
     }
 }
 
@@ -106,7 +116,17 @@ pub fn execute(
     };
     let plan = job.plan()?;
     source.plan(&plan.steps.concat());
-    let outcome = run_inner_steps(job.config, job.start, &plan, source, on_step)?;
+    let moments = moments_of(job.manifest, job.config, job.round, job.precedent)?;
+    let from = Start { state: job.start, moments: moments.as_ref() };
+    let cpu = Cpu::default();
+    let (outcome, optimizer) = run_inner_steps_on(&cpu, job.config, from, &plan, source, on_step)?;
+    drop(moments);
+    let public = job.manifest.terms.contribution.inner_state == InnerState::Public;
+    let factors = public
+        .then(|| optimizer.factors(&cpu, &layout, &matrix_shapes(job.config, &layout)))
+        .transpose()
+        .map_err(InnerError::from)?;
+    drop(optimizer);
     let missing = |name| ExecutionError::MissingTensor { name };
     let before = values_of(job.start, &layout).map_err(missing)?;
     let after = values_of(&outcome.end, &layout).map_err(missing)?;
@@ -120,7 +140,8 @@ pub fn execute(
     let origin =
         Origin { round: job.round.open.round, member: *job.work.member.as_bytes(), steps: job.steps, tokens };
     let settings = codec_settings(&job.manifest.terms.contribution);
-    let contribution = contribution::encode(&settings, &layout, &origin, &delta, &mut feedback)?;
+    let contribution =
+        contribution::encode_with(&settings, &layout, &origin, &delta, factors.as_ref(), &mut feedback)?;
     Ok(Executed {
         contribution,
         trace: trace_bytes(&outcome.steps),

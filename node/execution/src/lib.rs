@@ -1,8 +1,9 @@
 //! A contribution as a pure function of public inputs.
 //!
 //! ```text
-//! start state, packs, manifest, error feedback ---execute---> contribution, trace, error feedback
-//! start state, sealed contributions, manifest ---aggregate--> next state
+//! start state, packs, manifest, error feedback, moments ---execute---> contribution, trace, error feedback
+//! start state, sealed contributions, manifest -----------aggregate--> next state
+//! the last round's contributions, manifest ------------moments_of--> moments
 //! ```
 //! The node computes it, the verifier and the auditor compute it again; all of them call this crate, so that a
 //! replay can only differ when the inputs did.
@@ -13,12 +14,16 @@ mod config;
 mod error;
 mod execute;
 mod layout;
+mod moments;
 mod packs;
+mod usable;
 
-pub use aggregate::{Aggregated, Dropped, aggregate};
+pub use aggregate::{Aggregated, aggregate};
 pub use compare::compare;
 pub use config::{ConfigFileError, parse_config};
 pub use error::ExecutionError;
 pub use execute::{Executed, Job, execute};
 pub use layout::{codec_settings, layout_of, modules_of};
+pub use moments::moments_of;
 pub use packs::{Packs, open_packs};
+pub use usable::Dropped;

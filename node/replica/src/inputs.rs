@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use talkoot_dataset::{PackIndex, manifest::MAX_MANIFEST_BYTES};
 use talkoot_execution::{Packs, open_packs, parse_config};
 use talkoot_network::{BlobStore, Network};
-use talkoot_protocol::{assignment::Work, digest::BlobRef, manifest::Manifest};
+use talkoot_protocol::{assignment::Work, digest::BlobRef, event::Commit, manifest::Manifest, run::Round};
 use talkoot_trainer::config::ModelConfig;
 
 use crate::ReplicaError;
@@ -68,6 +68,23 @@ impl Inputs {
             self.network.fetch(shard).await?;
         }
         Ok(Arc::clone(packs))
+    }
+}
+
+impl Inputs {
+    /// The contributions that a round's public moments come from, in order, from whoever has them.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplicaError`] when one cannot be had.
+    pub async fn precedent(&self, round: &Round) -> Result<Vec<Vec<u8>>, ReplicaError> {
+        let Some(precedent) = &round.precedent else { return Ok(Vec::new()) };
+        let mut blobs = Vec::with_capacity(precedent.contributions.len());
+        for (member, Commit { contribution, .. }) in &precedent.contributions {
+            self.network.fetch_from(*contribution, &[*member]).await?;
+            blobs.push(self.store.read(&contribution.digest, contribution.bytes)?);
+        }
+        Ok(blobs)
     }
 }
 

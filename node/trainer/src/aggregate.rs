@@ -7,32 +7,52 @@
 //! ```
 //!
 //! Every `+ - x /` is one IEEE-754 f32 operation, rounded to nearest even, never fused. An entry that no
-//! contribution sends keeps its bits. Work goes segment by segment, in parallel, with one chunk of accumulator
+//! contribution sends keeps its bits. That is the rule `mean`; [`Rule`] has two more, for members that lie. Work goes segment by segment, in parallel, with one chunk of accumulator
 //! per thread: memory doesn't grow with the model or the number of contributions, and the result doesn't
 //! depend on the number of threads, as no sum crosses an element.
 
+mod clip;
 mod gates;
+mod round;
 #[cfg(test)]
 mod tests;
 
-use rayon::prelude::*;
+use round::Round;
 
 pub use gates::{GateError, Measure, NormGate, Overlap, measure, overlap};
 
-use crate::contribution::{
-    CHUNKS_PER_SEGMENT, CodecSettings, Contribution, DecodeError, Layout, SettingsError,
-};
+use crate::contribution::{CodecSettings, DecodeError, Layout, SettingsError};
 
 /// What a contribution counts for: usually its tokens; 1 each for a plain mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Weight(pub u64);
 
-/// How contributions become one update.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How contributions become one update. An entry that a contribution doesn't send counts as zero.
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Rule {
-    /// The weighted mean; an entry that a contribution doesn't send counts as zero.
+    /// The weighted mean.
     Mean,
+    /// The weighted mean of contributions that are shortened towards their common centre (centered clipping: Karimireddy,
+    /// He and Jaggi, arXiv 2012.10333), with the shares `a_i` in place of `w_i`:
+    ///
+    /// ```text
+    /// tau = clip x median of |x_i|;  a_i = 0;  then three times
+    ///     v   = sum of a_j x_j;  d_i = |x_i - v|;  s_i = min(1, tau / d_i)        1 where d_i is 0
+    ///     a_i = w_i s_i + (1 - sum of w_j s_j) a_i
+    /// ```
+    ///
+    /// in f64, sums in the order given; `a_i` is rounded to f32 at the end.
+    CenteredClip {
+        /// How far a contribution may lie from the centre, as a multiple of the median norm.
+        clip: f64,
+    },
+    /// Entry by entry, the plain mean of what is left of all `n` values without the `floor(trim x n)` smallest and as
+    /// many of the largest (Yin et al., arXiv 1803.01498), added in ascending order and divided once. Weights don't count.
+    Trimmed {
+        /// The share left out at either end, below a half.
+        trim: f64,
+    },
 }
 
 /// What an aggregation did.
@@ -135,13 +155,11 @@ pub fn outer_step(
         return Err(AggregateError::LearningRate { got: outer_learning_rate });
     }
     let round = Round::open(start, contributions, settings, layout)?;
-    match rule {
-        Rule::Mean => Ok(round.mean_into(start, settings, |theta, mean| {
-            for (theta, mean) in theta.iter_mut().zip(mean) {
-                *theta -= outer_learning_rate * mean;
-            }
-        })),
-    }
+    Ok(round.combine_into(rule, start, settings, |theta, mean| {
+        for (theta, mean) in theta.iter_mut().zip(mean) {
+            *theta -= outer_learning_rate * mean;
+        }
+    }))
 }
 
 /// Puts the aggregate itself, without a learning rate, into `out`, one slice per tensor of the layout.
@@ -159,181 +177,8 @@ pub fn aggregate_into(
     rule: Rule,
 ) -> Result<AggregateReport, AggregateError> {
     let round = Round::open(out, contributions, settings, layout)?;
-    match rule {
-        Rule::Mean => {
-            for tensor in out.iter_mut() {
-                tensor.fill(0.0);
-            }
-            Ok(round.mean_into(out, settings, |out, mean| out.copy_from_slice(mean)))
-        }
+    for tensor in out.iter_mut() {
+        tensor.fill(0.0);
     }
-}
-
-/// Checked contributions and their shares.
-struct Round<'a> {
-    contributions: Vec<(Contribution<'a>, f32)>,
-    weight: u64,
-}
-
-/// What one segment adds to the report.
-#[derive(Debug, Clone, Copy, Default)]
-struct Tally {
-    entries: u64,
-    moved: u64,
-    square: f64,
-}
-
-impl Tally {
-    /// Counts and squares one chunk of the aggregate. In eight lanes, because one chain of additions would take
-    /// longer than all the rest; the lanes are fixed, so the norm has the same bits everywhere.
-    fn add(&mut self, mean: &[f32]) {
-        let mut lanes = [0f64; 8];
-        let (groups, rest) = mean.as_chunks::<8>();
-        for group in groups {
-            for (lane, &value) in lanes.iter_mut().zip(group) {
-                *lane += f64::from(value) * f64::from(value);
-            }
-        }
-        for (lane, &value) in lanes.iter_mut().zip(rest) {
-            *lane += f64::from(value) * f64::from(value);
-        }
-        self.square += lanes.iter().sum::<f64>();
-        self.moved += mean.iter().map(|&value| u64::from(value != 0.0)).sum::<u64>();
-    }
-}
-
-impl<'a> Round<'a> {
-    fn open(
-        state: &[&mut [f32]],
-        list: &[(&'a [u8], Weight)],
-        settings: &CodecSettings,
-        layout: &Layout,
-    ) -> Result<Self, AggregateError> {
-        settings.validate()?;
-        check_shapes(state, layout)?;
-        let weight = total_weight(list)?;
-        let mut contributions: Vec<(Contribution<'a>, f32)> = Vec::with_capacity(list.len());
-        for (index, (bytes, own)) in list.iter().enumerate() {
-            let opened = Contribution::open(bytes, settings, layout)
-                .map_err(|source| AggregateError::Decode { index, source })?;
-            check_against_earlier(&contributions, &opened, index)?;
-            contributions.push((opened, own.0 as f32 / weight as f32));
-        }
-        for (index, (contribution, _)) in contributions.iter().enumerate() {
-            (0..contribution.geometry().segments())
-                .into_par_iter()
-                .map(|segment| contribution.visit_segment(segment, |_| {}))
-                // the first damage in order, whichever thread comes first
-                .collect::<Vec<_>>()
-                .into_iter()
-                .collect::<Result<(), _>>()
-                .map_err(|source| AggregateError::Decode { index, source })?;
-        }
-        Ok(Self { contributions, weight })
-    }
-
-    /// Calls `apply(own, mean)` for every chunk that some contribution touches, with the chunk of `state`.
-    fn mean_into(
-        &self,
-        state: &mut [&mut [f32]],
-        settings: &CodecSettings,
-        apply: impl Fn(&mut [f32], &[f32]) + Sync,
-    ) -> AggregateReport {
-        let chunk = settings.chunk as usize;
-        let mut chunks: Vec<&mut [f32]> =
-            state.iter_mut().flat_map(|tensor| tensor.chunks_mut(chunk)).collect();
-        let tallies: Vec<Tally> = chunks
-            .par_chunks_mut(CHUNKS_PER_SEGMENT)
-            .enumerate()
-            .map_init(Vec::new, |sum, (segment, chunks)| self.segment(segment as u64, chunks, sum, &apply))
-            .collect();
-        let mut all = Tally::default();
-        for tally in tallies {
-            all.entries += tally.entries;
-            all.moved += tally.moved;
-            all.square += tally.square;
-        }
-        AggregateReport {
-            round: self.contributions[0].0.header().origin.round,
-            contributions: self.contributions.len(),
-            weight: self.weight,
-            entries: all.entries,
-            moved: all.moved,
-            norm: all.square.sqrt(),
-        }
-    }
-
-    fn segment(
-        &self,
-        segment: u64,
-        chunks: &mut [&mut [f32]],
-        sum: &mut Vec<f32>,
-        apply: impl Fn(&mut [f32], &[f32]),
-    ) -> Tally {
-        let mut readers: Vec<_> = self
-            .contributions
-            .iter()
-            .map(|(contribution, share)| (contribution.segment(segment), *share))
-            .collect();
-        let mut tally = Tally::default();
-        let first = segment * CHUNKS_PER_SEGMENT as u64;
-        for (own, number) in chunks.iter_mut().zip(first..) {
-            sum.clear();
-            sum.resize(own.len(), 0.0);
-            let before = tally.entries;
-            for (reader, share) in &mut readers {
-                reader.next(number, own.len()).expect("every segment was read once in `open`");
-                for (&at, &value) in reader.positions.iter().zip(&reader.values) {
-                    sum[usize::from(at)] += *share * value;
-                }
-                tally.entries += reader.positions.len() as u64;
-            }
-            if tally.entries > before {
-                tally.add(sum);
-                apply(own, sum);
-            }
-        }
-        tally
-    }
-}
-
-fn check_shapes(state: &[&mut [f32]], layout: &Layout) -> Result<(), AggregateError> {
-    for tensor in 0..layout.tensors().len().max(state.len()) {
-        let expected = layout.tensors().get(tensor).map_or(0, |(_, elements)| *elements);
-        let got = state.get(tensor).map_or(0, |values| values.len() as u64);
-        if expected != got || tensor >= layout.tensors().len() {
-            return Err(AggregateError::Shape { tensor, expected, got });
-        }
-    }
-    Ok(())
-}
-
-fn total_weight(list: &[(&[u8], Weight)]) -> Result<u64, AggregateError> {
-    let mut total = 0u64;
-    for (index, &(_, Weight(weight))) in list.iter().enumerate() {
-        let refused = AggregateError::Weight { index, weight };
-        if weight == 0 {
-            return Err(refused);
-        }
-        total = total.checked_add(weight).ok_or(refused)?;
-    }
-    if list.is_empty() { Err(AggregateError::Empty) } else { Ok(total) }
-}
-
-fn check_against_earlier(
-    earlier: &[(Contribution<'_>, f32)],
-    new: &Contribution<'_>,
-    index: usize,
-) -> Result<(), AggregateError> {
-    let origin = new.header().origin;
-    for (first, (other, _)) in earlier.iter().enumerate() {
-        let other = other.header().origin;
-        if other.round != origin.round {
-            return Err(AggregateError::Round { index, expected: other.round, got: origin.round });
-        }
-        if other.member == origin.member {
-            return Err(AggregateError::Repeated { first, second: index });
-        }
-    }
-    Ok(())
+    Ok(round.combine_into(rule, out, settings, |out, mean| out.copy_from_slice(mean)))
 }

@@ -153,6 +153,9 @@ pub enum InnerError {
     /// No module is trained, so there is nothing to do.
     #[error("the plan trains no module: a stage must name at least one of vision, merger, language")]
     NothingTrainable,
+    /// The device failed outside of a step.
+    #[error(transparent)]
+    Device(#[from] BackendError),
     /// Moments of a parameter that is not trained, or of another length.
     #[error("`{name}` has {expected} trained elements, but {got} moments")]
     Moments {
@@ -268,8 +271,7 @@ pub fn run_inner_steps_on<B: Backend>(
     let mut optimizer = plan.optimizer.adamw(config);
     if let Some(moments) = moments {
         check_moments(config, &names, moments)?;
-        let lost = |error: BackendError| InnerError::Model { step: 0, source: error.into() };
-        optimizer = optimizer.going_on(backend, moments).map_err(lost)?;
+        optimizer = optimizer.going_on(backend, moments)?;
     }
     let mut steps = Vec::new();
     let mut stopped_early = false;

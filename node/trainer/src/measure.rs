@@ -3,6 +3,7 @@
 //! A step is forward, backward, clip to norm 1 and AdamW over every parameter, on one pack that is already in memory.
 
 mod bits;
+pub mod codec;
 
 use std::time::Instant;
 

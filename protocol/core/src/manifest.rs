@@ -10,8 +10,8 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 pub use terms::{
-    Aggregation, AggregationRule, Assignment, Contribution, Deadlines, InnerState, Membership, ModuleGroup,
-    Normalisation, Optimizer, Stage, Terms, Verification, VerificationClass,
+    Aggregation, AggregationRule, Assignment, Contribution, Deadlines, Gates, InnerState, Membership,
+    ModuleGroup, Normalisation, Optimizer, Stage, Terms, Verification, VerificationClass,
 };
 pub use validate::ManifestError;
 

@@ -183,6 +183,14 @@ impl States {
                 return;
             }
         };
+        let precedent = match self.precedent(round) {
+            Ok(precedent) => precedent,
+            Err((blob, absent)) => {
+                let what = format!("the moments that round {number} started from");
+                report.unchecked(unchecked(&blob, what, &absent));
+                return;
+            }
+        };
         let Some(work) = round.work_of(&member) else { return };
         let replay = Replay {
             manifest: manifest.clone(),
@@ -194,6 +202,7 @@ impl States {
             commit: commit.clone(),
             trace,
             feedback_in,
+            precedent,
         };
         let finding = match replay.run() {
             Ok(finding) => finding,
@@ -242,6 +251,16 @@ impl States {
                 });
             }
         }
+    }
+
+    /// The contributions that a round's moments come from, or the first that cannot be read.
+    fn precedent(&self, round: &Round) -> Result<Vec<Vec<u8>>, (BlobRef, Absent)> {
+        let contributions = round.precedent.iter().flat_map(|precedent| &precedent.contributions);
+        contributions
+            .map(|(_, commit)| {
+                self.blobs.read(&commit.contribution).map_err(|absent| (commit.contribution, absent))
+            })
+            .collect()
     }
 
     fn packs_of(&self, manifest: &Manifest, stage: u32) -> Option<Arc<Packs>> {

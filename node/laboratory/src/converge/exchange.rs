@@ -110,16 +110,10 @@ impl Exchange {
         Ok(Moved { tokens, bytes_per_member: gradient * count as u64 })
     }
 
-    fn diloco(
-        &mut self,
-        setting: &Setting<'_>,
-        state: &mut State,
-        seats: &[Seat],
-    ) -> Result<Moved, Failure> {
+    fn diloco(&mut self, setting: &Setting<'_>, state: &mut State, seats: &[Seat]) -> Result<Moved, Failure> {
         let works = self.work(setting, state, seats)?;
         let total: u64 = arrived(seats, &works).map(|(_, work)| tokens(work)).sum();
-        let mut mean: Vec<Vec<f32>> =
-            self.momentum.iter().map(|tensor| vec![0.0; tensor.len()]).collect();
+        let mut mean: Vec<Vec<f32>> = self.momentum.iter().map(|tensor| vec![0.0; tensor.len()]).collect();
         for (_, work) in arrived(seats, &works) {
             let share = tokens(work) as f32 / total as f32;
             for (mean, delta) in mean.iter_mut().zip(delta(setting, state, &work.outcome.end)) {
@@ -175,8 +169,7 @@ impl Exchange {
             blobs.iter().map(|(blob, weight, ..)| (blob.as_slice(), *weight)).collect();
         if publishes {
             let all: u64 = list.iter().map(|(_, weight)| weight.0).sum();
-            let rates =
-                blobs.iter().map(|(_, weight, _, rates)| weight.0 as f32 / all as f32 * rates).sum();
+            let rates = blobs.iter().map(|(_, weight, _, rates)| weight.0 as f32 / all as f32 * rates).sum();
             let factors: Vec<Factors> = blobs.iter().filter_map(|(.., factors, _)| factors.clone()).collect();
             let bytes = factors.iter().map(|factors| factors.to_bytes().len() as u64).sum::<u64>();
             self.factor_bytes = (self.factor_bytes.0 + bytes, self.factor_bytes.1 + factors.len() as u64);

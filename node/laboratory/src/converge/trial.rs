@@ -285,11 +285,7 @@ impl Trial {
             let steps = (self.inner_steps * quarters).div_ceil(4);
             let packs = (0..steps).map(|_| deal.take(self.packs_per_step)).collect();
             let first_step = (round * self.inner_steps) as u64;
-            seats.push(Seat {
-                member,
-                plan: self.plan(first_step, packs),
-                arrives: lost != Some(member),
-            });
+            seats.push(Seat { member, plan: self.plan(first_step, packs), arrives: lost != Some(member) });
         }
         seats
     }

@@ -1,8 +1,8 @@
 //! Which two levels 2 bits should have: the fitted scale's error for several ratios and sources.
 
-use crate::sources::Source;
 use std::error::Error;
 use talkoot_trainer::contribution::{CodecSettings, ErrorFeedback, Layout, Origin, encode};
+use talkoot_trainer::measure::codec::Source;
 
 const CHUNK: usize = 4096;
 const K: usize = 64;

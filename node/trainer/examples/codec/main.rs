@@ -7,14 +7,13 @@
 
 mod levels;
 mod rivals;
-mod sources;
 
 use std::{error::Error, time::Instant};
 
-use sources::Source;
 use talkoot_trainer::{
     aggregate::{Rule, Weight, outer_step},
     contribution::{CodecSettings, ErrorFeedback, Layout, Origin, decode, encode, visit},
+    measure::codec::Source,
 };
 
 /// Rounds with error feedback before the sizes of a settled run are taken.

@@ -5,7 +5,7 @@ use std::{error::Error, time::Instant};
 
 use talkoot_trainer::contribution::{CodecSettings, ErrorFeedback, Layout, Origin, encode, visit};
 
-use crate::sources::Source;
+use talkoot_trainer::measure::codec::Source;
 
 const CHUNK: u32 = 4096;
 

@@ -88,7 +88,7 @@ impl NormGate {
 }
 
 /// The middle value; of an even number, the mean of the two in the middle.
-fn median(history: &[f64]) -> Option<f64> {
+pub(super) fn median(history: &[f64]) -> Option<f64> {
     let mut sorted = history.to_vec();
     sorted.sort_by(f64::total_cmp);
     let upper = *sorted.get(sorted.len() / 2)?;

@@ -172,3 +172,112 @@ fn overlap_is_one_for_a_copy_and_small_for_strangers() {
     let chance = f64::from(SETTINGS.k) / f64::from(SETTINGS.chunk);
     assert!((strangers.fraction() - chance).abs() < 0.05, "{strangers:?}");
 }
+
+/// The robust rules against their definitions on dense values.
+mod robust {
+    use super::*;
+
+    fn combined(list: &[Vec<u8>], rule: Rule) -> Vec<Vec<f32>> {
+        let mut out = values(0);
+        let mut slices: Vec<&mut [f32]> = out.iter_mut().map(Vec::as_mut_slice).collect();
+        let list: Vec<(&[u8], Weight)> = list.iter().map(|blob| (blob.as_slice(), Weight(10))).collect();
+        aggregate_into(&mut slices, &list, &SETTINGS, &layout(), rule).unwrap();
+        out
+    }
+
+    fn dense(blob: &[u8]) -> Vec<f64> {
+        let mut all = Vec::new();
+        for (sent, (_, elements)) in
+            decode(blob, &SETTINGS, &layout()).unwrap().tensors.iter().zip(layout().tensors())
+        {
+            let mut values = vec![0f64; *elements as usize];
+            for (&at, &value) in sent.positions.iter().zip(&sent.values) {
+                values[at as usize] = f64::from(value);
+            }
+            all.extend(values);
+        }
+        all
+    }
+
+    fn norm(values: &[f64]) -> f64 {
+        values.iter().map(|v| v * v).sum::<f64>().sqrt()
+    }
+
+    /// A contribution of `factor` times the usual size.
+    fn loud(member: u8, seed: u64, factor: f32) -> Vec<u8> {
+        let origin = Origin { round: 1, member: [member; 32], steps: 1, tokens: 1 };
+        let delta: Vec<Vec<f32>> =
+            values(seed).into_iter().map(|t| t.into_iter().map(|v| v * factor).collect()).collect();
+        let delta: Vec<&[f32]> = delta.iter().map(Vec::as_slice).collect();
+        encode(&SETTINGS, &layout(), &origin, &delta, &mut ErrorFeedback::zero(&layout())).unwrap()
+    }
+
+    #[test]
+    fn the_trimmed_mean_is_its_definition() {
+        let blobs: Vec<Vec<u8>> = (1..6).map(|id| blob(id, 1, u64::from(id))).collect();
+        let found: Vec<f32> = combined(&blobs, Rule::Trimmed { trim: 0.2 }).concat();
+        let all: Vec<Vec<f64>> = blobs.iter().map(|blob| dense(blob)).collect();
+        for (at, found) in found.iter().enumerate() {
+            let mut said: Vec<f32> = all.iter().map(|values| values[at] as f32).collect();
+            said.sort_by(f32::total_cmp);
+            let expected = said[1..4].iter().sum::<f32>() / 3.0;
+            assert_eq!(*found, expected, "element {at} of {said:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_trimmed_is_the_plain_mean() {
+        let blobs: Vec<Vec<u8>> = (1..4).map(|id| blob(id, 1, u64::from(id))).collect();
+        let (trimmed, mean) = (combined(&blobs, Rule::Trimmed { trim: 0.0 }), combined(&blobs, Rule::Mean));
+        for (one, other) in trimmed.iter().flatten().zip(mean.iter().flatten()) {
+            assert!((one - other).abs() <= 1e-5 * other.abs().max(1e-3), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn centered_clipping_is_its_definition() {
+        let mut blobs: Vec<Vec<u8>> = (1..6).map(|id| blob(id, 1, u64::from(id))).collect();
+        blobs.push(loud(9, 77, 40.0));
+        let found: Vec<f32> = combined(&blobs, Rule::CenteredClip { clip: 1.5 }).concat();
+        let all: Vec<Vec<f64>> = blobs.iter().map(|blob| dense(blob)).collect();
+        let mut norms: Vec<f64> = all.iter().map(|x| norm(x)).collect();
+        norms.sort_by(f64::total_cmp);
+        let tau = 1.5 * (norms[2] + norms[3]) / 2.0;
+        let mut centre = vec![0f64; found.len()];
+        for _ in 0..3 {
+            let mut next = centre.clone();
+            for x in &all {
+                let apart: Vec<f64> = x.iter().zip(&centre).map(|(x, v)| x - v).collect();
+                let kept = (tau / norm(&apart)).min(1.0);
+                for (next, apart) in next.iter_mut().zip(apart) {
+                    *next += apart * kept / 6.0;
+                }
+            }
+            centre = next;
+        }
+        for (found, expected) in found.iter().zip(&centre) {
+            let close = (f64::from(*found) - expected).abs() < 1e-5 * norm(&centre);
+            assert!(close, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn a_loud_liar_moves_the_mean_far_and_the_robust_rules_little() {
+        let honest: Vec<Vec<u8>> = (1..6).map(|id| blob(id, 1, u64::from(id))).collect();
+        let mut with_liar = honest.clone();
+        with_liar.push(loud(9, 77, 1_000.0));
+        let moved = |rule| {
+            let apart: Vec<f64> = combined(&with_liar, rule)
+                .concat()
+                .iter()
+                .zip(combined(&honest, rule).concat())
+                .map(|(one, other)| f64::from(one - other))
+                .collect();
+            norm(&apart)
+        };
+        let usual = norm(&dense(&honest[0]));
+        assert!(moved(Rule::Mean) > 50.0 * usual);
+        assert!(moved(Rule::CenteredClip { clip: 1.0 }) < usual);
+        assert!(moved(Rule::Trimmed { trim: 0.2 }) < usual);
+    }
+}

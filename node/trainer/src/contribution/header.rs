@@ -49,7 +49,11 @@ pub enum HeaderError {
         got: [u8; 8],
     },
     /// A version that this program does not know.
-    #[error("contribution of version {got}; this program reads versions {} and {}: update it", Header::PLAIN, Header::WITH_FACTORS)]
+    #[error(
+        "contribution of version {got}; this program reads versions {} and {}: update it",
+        Header::PLAIN,
+        Header::WITH_FACTORS
+    )]
     Version {
         /// The version found.
         got: u16,

@@ -17,12 +17,12 @@ const SMALLEST: u16 = (127 - 100) << 2;
 /// Code of 2^60: larger means are this.
 const LARGEST: u16 = (127 + 60) << 2;
 
-/// Means smaller than their list's largest by more than this many codes, 2^15.75, are raised to that.
+/// Means smaller than their list's largest by more than this many codes, 2^7.75, are raised to that.
 ///
 /// A second moment of next to nothing would let AdamW move its parameter by a full learning rate in the direction of noise;
 /// in a contribution, such entries would crowd out those that matter. With too large a moment the parameter waits for a
 /// gradient worth the name, which then makes its own moment.
-const DEEPEST: u16 = 63;
+const DEEPEST: u16 = 31;
 
 /// A parameter as a matrix: its first axis by all others. With a single axis, or none, it is one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub fn matrix_shapes(config: &ModelConfig, layout: &Layout) -> Vec<MatrixShape> 
 /// Means of the rows and columns of one parameter's second moments, as codes.
 ///
 /// A code `c` stands for the f32 whose bits are `c << 21`: a power of two times 1, 1.25, 1.5 or 1.75. A list is all zeros, or
-/// its codes are those of 2^-100 to 2^60 and none is more than 63 below the largest.
+/// its codes are those of 2^-100 to 2^60 and none is more than 31 below the largest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ParameterFactors {
     /// A code for every row.
@@ -135,8 +135,7 @@ fn lanes(row: &[f32]) -> f64 {
 }
 
 fn code_of(value: f32) -> u16 {
-    // Written so that NaN becomes zero, too.
-    if !(value >= value_of(SMALLEST)) {
+    if value.is_nan() || value < value_of(SMALLEST) {
         return 0;
     }
     (((value.to_bits() + (1 << (DROPPED - 1))) >> DROPPED) as u16).min(LARGEST)
@@ -161,8 +160,8 @@ fn settled(mut codes: Vec<u16>) -> Vec<u16> {
 
 /// Odds of the symbols of rows and of columns.
 struct Models {
-    rows: Model<64>,
-    columns: Model<64>,
+    rows: Model<32>,
+    columns: Model<32>,
 }
 
 impl Models {
@@ -175,7 +174,7 @@ impl Factors {
     /// Canonical bytes; their length depends on what they say.
     ///
     /// Each tensor's rows, then its columns. A list is its largest code in ten even bits and, unless that is 0, for each code
-    /// one of 64 symbols: how far it lies below the largest.
+    /// one of 32 symbols: how far it lies below the largest.
     pub fn to_bytes(&self) -> Vec<u8> {
         let (mut encoder, mut models) = (Encoder::new(), Models::new());
         for parameter in &self.0 {
@@ -196,7 +195,7 @@ impl Factors {
         let mut models = Models::new();
         let mut all = Vec::with_capacity(shapes.len());
         for (tensor, shape) in shapes.iter().enumerate() {
-            let mut list = |model: &mut Model<64>, len| read(&mut decoder, model, len, tensor);
+            let mut list = |model: &mut Model<32>, len| read(&mut decoder, model, len, tensor);
             let rows = list(&mut models.rows, shape.rows)?;
             let columns = list(&mut models.columns, shape.columns)?;
             all.push(ParameterFactors { rows, columns });
@@ -242,7 +241,7 @@ fn middle(first: &[u16], rest: &[&[u16]]) -> Vec<u16> {
         .collect()
 }
 
-fn write(encoder: &mut Encoder, model: &mut Model<64>, codes: &[u16]) {
+fn write(encoder: &mut Encoder, model: &mut Model<32>, codes: &[u16]) {
     let largest = codes.iter().copied().max().unwrap_or(0);
     encoder.plain(u32::from(largest), CODE_BITS);
     if largest == 0 {
@@ -255,7 +254,7 @@ fn write(encoder: &mut Encoder, model: &mut Model<64>, codes: &[u16]) {
 
 fn read(
     decoder: &mut Decoder<'_>,
-    model: &mut Model<64>,
+    model: &mut Model<32>,
     len: usize,
     tensor: usize,
 ) -> Result<Vec<u16>, FactorsError> {

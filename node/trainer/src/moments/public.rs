@@ -64,8 +64,7 @@ fn second(factors: &ParameterFactors, shape: MatrixShape) -> Vec<f32> {
         return vec![0.0; shape.rows * shape.columns];
     }
     // The bounds are far from anything that training makes; they keep lies from becoming infinities.
-    let columns: Vec<f32> =
-        factors.columns.iter().map(|&code| (value_of(code) / mean).min(MOST)).collect();
+    let columns: Vec<f32> = factors.columns.iter().map(|&code| (value_of(code) / mean).min(MOST)).collect();
     rows.iter().flat_map(|row| columns.iter().map(move |column| (row * column).min(MOST))).collect()
 }
 

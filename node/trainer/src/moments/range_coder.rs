@@ -161,10 +161,7 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    pub(super) fn symbol<const SYMBOLS: usize>(
-        &mut self,
-        model: &mut Model<SYMBOLS>,
-    ) -> Result<u32, Ended> {
+    pub(super) fn symbol<const SYMBOLS: usize>(&mut self, model: &mut Model<SYMBOLS>) -> Result<u32, Ended> {
         let mut node = 1;
         for _ in 0..Model::<SYMBOLS>::WIDTH {
             let odds = &mut model.tree[node];

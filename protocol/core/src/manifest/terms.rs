@@ -161,6 +161,10 @@ pub enum InnerState {
     /// From zero, every round: no private past to believe.
     #[n(0)]
     Fresh,
+    /// From what the stage's last round with a contribution published: its aggregate, and the second moments in brief
+    /// that come with each contribution. No private past either, and nearly as good as one.
+    #[n(1)]
+    Public,
 }
 
 /// The outer step.
@@ -174,6 +178,35 @@ pub struct Aggregation {
     /// Factor of the combined pseudo-gradient when it is subtracted from the weights.
     #[n(1)]
     pub outer_learning_rate: Real,
+    /// For `centered-clip`: how far a contribution may lie from the centre, as a multiple of the median norm.
+    #[n(2)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<Real>,
+    /// For `trimmed`: the share of an entry's values that is left out at either end.
+    #[n(3)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trim: Option<Real>,
+    /// What a contribution has to be like to be combined at all, beyond being well-formed.
+    #[n(4)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gates: Option<Gates>,
+}
+
+/// Bounds within which a contribution is plausible. They keep out what no check has drawn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[serde(deny_unknown_fields)]
+#[cbor(map)]
+pub struct Gates {
+    /// Smallest norm, as a multiple of the median norm of the round's contributions.
+    #[n(0)]
+    pub norm_low: Real,
+    /// Largest norm, as a multiple of that median.
+    #[n(1)]
+    pub norm_high: Real,
+    /// Greatest share of its entries that a contribution may have in common with one before it in the
+    /// order of the seal.
+    #[n(2)]
+    pub overlap: Real,
 }
 
 /// How decoded contributions are combined.
@@ -184,6 +217,14 @@ pub enum AggregationRule {
     /// Mean weighted by the tokens trained on.
     #[n(0)]
     Mean,
+    /// The same, of contributions that are shortened towards their common centre (Karimireddy, He and Jaggi, arXiv
+    /// 2012.10333): a few that lie far off move it little.
+    #[n(1)]
+    CenteredClip,
+    /// Entry by entry, the mean of the values that are neither among the smallest nor among the largest (Yin et al., arXiv
+    /// 1803.01498); what a member does not send counts as zero.
+    #[n(2)]
+    Trimmed,
 }
 
 /// How contributions are checked.

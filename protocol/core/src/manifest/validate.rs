@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{DatasetBinding, MAX_PERIODS, Manifest, PROTOCOL_VERSION, Stage, Terms};
+use super::{
+    Aggregation, AggregationRule, DatasetBinding, MAX_PERIODS, Manifest, PROTOCOL_VERSION, Stage, Terms,
+};
 use crate::{canonical::CanonicalError, real::Real};
 
 /// Why a manifest is refused.
@@ -146,8 +148,7 @@ impl Terms {
         real("contribution.error_feedback", codec.error_feedback, "between 0 and 1", |x| {
             (0.0..=1.0).contains(&x)
         })?;
-        let rate = self.aggregation.outer_learning_rate;
-        real("aggregation.outer_learning_rate", rate, "above 0 and at most 10", |x| x > 0.0 && x <= 10.0)?;
+        self.aggregation.validate()?;
         let checks = &self.verification;
         within("verification.probation", checks.probation, 0, 100_000)?;
         real("verification.rate", checks.rate, "between 0 and 1", |x| (0.0..=1.0).contains(&x))?;
@@ -171,6 +172,34 @@ impl Terms {
         within("deadlines.verification_s", deadlines.verification_s, 1, MAX_DEADLINE_S)?;
         within("deadlines.outcome_s", deadlines.outcome_s, 1, MAX_DEADLINE_S)?;
         within("deadlines.absence_s", deadlines.absence_s, 1, MAX_DEADLINE_S)
+    }
+}
+
+impl Aggregation {
+    fn validate(&self) -> Result<(), ManifestError> {
+        let rate = self.outer_learning_rate;
+        real("aggregation.outer_learning_rate", rate, "above 0 and at most 10", |x| x > 0.0 && x <= 10.0)?;
+        let wanted = [
+            ("aggregation.clip", self.clip, AggregationRule::CenteredClip),
+            ("aggregation.trim", self.trim, AggregationRule::Trimmed),
+        ];
+        for (name, given, rule) in wanted {
+            let expected = if self.rule == rule { "a number, as the rule needs it" } else { "absent" };
+            let got = given.map_or_else(|| "absent".to_owned(), |given| given.to_string());
+            field(name, got, expected, given.is_some() == (self.rule == rule))?;
+        }
+        if let Some(clip) = self.clip {
+            real("aggregation.clip", clip, "above 0 and at most 100", |x| x > 0.0 && x <= 100.0)?;
+        }
+        if let Some(trim) = self.trim {
+            real("aggregation.trim", trim, "at least 0 and below 0.5", |x| (0.0..0.5).contains(&x))?;
+        }
+        let Some(gates) = &self.gates else { return Ok(()) };
+        real("aggregation.gates.norm_low", gates.norm_low, "between 0 and 1", |x| (0.0..=1.0).contains(&x))?;
+        real("aggregation.gates.norm_high", gates.norm_high, "between 1 and 1000", |x| {
+            (1.0..=1000.0).contains(&x)
+        })?;
+        real("aggregation.gates.overlap", gates.overlap, "above 0 and at most 1", |x| x > 0.0 && x <= 1.0)
     }
 }
 

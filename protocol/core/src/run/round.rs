@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
 };
 
 use crate::{
@@ -77,6 +78,17 @@ pub struct VerdictRecord {
     pub finding: Finding,
 }
 
+/// Where a round's public moments come from: the stage's last round that ended with a contribution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Precedent {
+    /// That round.
+    pub round: u64,
+    /// Inner steps of the stage before it; where its learning rates stood.
+    pub first_step: u64,
+    /// The contributions that entered, in the order of its seal.
+    pub contributions: Vec<(MemberId, Commit)>,
+}
+
 /// What the ledger knows of one round.
 #[derive(Debug, Clone)]
 pub struct Round {
@@ -86,6 +98,8 @@ pub struct Round {
     pub open_ms: u64,
     /// Inner steps of the stage before this round; where the learning-rate schedule stands.
     pub first_step: u64,
+    /// Where the moments of its inner steps come from; none when they start from zero.
+    pub precedent: Option<Arc<Precedent>>,
     /// What each seat is to do, in the order of the seats.
     pub work: Vec<Work>,
     /// Commits so far.

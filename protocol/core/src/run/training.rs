@@ -1,16 +1,16 @@
 //! Rules of a round's opening, its commits and its seal.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use talkoot_ledger::tree::leaf_hash;
 
-use super::{CommitRecord, Phase, Round, RuleError, RunState, SealRecord, error::same};
+use super::{CommitRecord, Phase, Precedent, Round, RuleError, RunState, SealRecord, error::same};
 use crate::{
     assignment::{self, PackOrder},
     entry::Entry,
     event::{Commit, Role, RoundOpen, Seal, Seat},
     identity::MemberId,
-    manifest::Assignment,
+    manifest::{Assignment, InnerState},
 };
 
 /// How much longer than all weights together a blob of a commit may be: headers, and traces of small models.
@@ -77,6 +77,7 @@ impl RunState {
             stage.packs_per_step,
             &open.start_state.digest,
         );
+        let precedent = self.precedent(progress.stage);
         self.cursor = settled.cursor;
         self.progress = progress;
         self.progress.next_round = self.progress.next_round.saturating_add(1);
@@ -85,6 +86,7 @@ impl RunState {
             open: open.clone(),
             open_ms: time_ms,
             first_step,
+            precedent,
             work,
             commits: BTreeMap::new(),
             seal: None,
@@ -94,6 +96,24 @@ impl RunState {
             outcomes: BTreeMap::new(),
         });
         Ok(())
+    }
+
+    /// What the next round's moments come from, when it is one of `stage`.
+    fn precedent(&self, stage: u32) -> Option<Arc<Precedent>> {
+        let round = self.round.as_ref().filter(|round| round.open.stage == stage)?;
+        if self.manifest.terms.contribution.inner_state != InnerState::Public {
+            return None;
+        }
+        let included = round.included();
+        if included.is_empty() {
+            return round.precedent.clone();
+        }
+        let contributions = included.into_iter().map(|(member, record)| (*member, record.commit.clone()));
+        Some(Arc::new(Precedent {
+            round: round.open.round,
+            first_step: round.first_step,
+            contributions: contributions.collect(),
+        }))
     }
 
     pub(super) fn commit(&mut self, index: u64, author: MemberId, commit: &Commit) -> Result<(), RuleError> {

@@ -2,7 +2,7 @@
 
 /// What the entries are drawn from.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Source {
+pub enum Source {
     /// Normal, deviation 1.
     Gaussian,
     /// Laplace, scale 1.
@@ -12,10 +12,12 @@ pub(crate) enum Source {
 }
 
 /// `SplitMix64`, to a number in (0, 1).
-pub(crate) struct Numbers(pub(crate) u64);
+#[derive(Debug)]
+pub struct Numbers(pub u64);
 
 impl Numbers {
-    pub(crate) fn uniform(&mut self) -> f64 {
+    /// The next number.
+    pub fn uniform(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -30,7 +32,7 @@ impl Numbers {
 
 impl Source {
     /// `count` values; equal for equal seeds.
-    pub(crate) fn values(self, seed: u64, count: usize) -> Vec<f32> {
+    pub fn values(self, seed: u64, count: usize) -> Vec<f32> {
         let mut numbers = Numbers(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
         (0..count).map(|_| self.draw(&mut numbers) as f32).collect()
     }
