@@ -15,3 +15,6 @@ mod trial;
 
 pub use report::{Summary, summarise, table, write_plots};
 pub use trial::{Curve, Failure, Method, Point, Size, Trial};
+
+#[cfg(test)]
+mod tests;

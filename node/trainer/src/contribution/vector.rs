@@ -75,5 +75,4 @@ fn the_second_moments_on_the_page_are_what_the_code_makes() {
     assert!(PAGE.contains(&digest), "{digest} is not on the page");
 }
 
-const SHAPES: [MatrixShape; 2] =
-    [MatrixShape { rows: 1, columns: 5 }, MatrixShape { rows: 4, columns: 10 }];
+const SHAPES: [MatrixShape; 2] = [MatrixShape { rows: 1, columns: 5 }, MatrixShape { rows: 4, columns: 10 }];
