@@ -7,6 +7,7 @@
 //! Members are simulated, what they do is not: inner steps, error feedback, codec, moments and outer step are those that
 //! nodes run.
 
+pub mod attack;
 pub mod converge;
 mod material;
 

@@ -1,6 +1,7 @@
 //! `talkoot bench codec`
 
 use std::{
+    cell::Cell,
     fs::File,
     io::{BufWriter, Write},
     path::{Path, PathBuf},
@@ -12,7 +13,7 @@ use clap::Args;
 use serde_json::json;
 use talkoot_trainer::{
     contribution::CodecSettings,
-    measure::codec::{Source, codec},
+    measure::codec::{Phase, Source, codec},
 };
 
 use super::{emit, forget_peak, peak_bytes, peer};
@@ -49,15 +50,23 @@ pub(crate) struct Codec {
 impl Codec {
     pub(super) fn run(self, threads: usize) -> Result<ExitCode> {
         let parameters = self.millions << 20;
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+        // The one pool of this process; where threads were asked for, it has them already.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         for &bits in &self.bits {
             for &k in &self.k {
                 let settings = CodecSettings { chunk: self.chunk, k, bits, error_feedback: 0.95 };
-                forget_peak();
-                let figures = pool
-                    .install(|| codec(&settings, parameters, self.members as usize, self.rounds as usize))?;
+                let (members, rounds) = (self.members as usize, self.rounds as usize);
+                let encoded = Cell::new(None);
+                let mark = |phase| {
+                    if phase == Phase::Combining {
+                        encoded.set(peak_bytes());
+                    }
+                    forget_peak();
+                };
+                let figures = codec(&settings, parameters, members, rounds, mark)?;
                 let mut line = serde_json::to_value(&figures)?;
-                line["peak_bytes"] = json!(peak_bytes());
+                line["encode_peak_bytes"] = json!(encoded.get());
+                line["decode_peak_bytes"] = json!(peak_bytes());
                 if let Some(python) = &self.python {
                     let told = self.peer(python, parameters, k, threads)?;
                     let (topk, whole) = (peer::number(&told, "topk_s")?, peer::number(&told, "compress_s")?);

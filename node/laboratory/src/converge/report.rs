@@ -124,7 +124,8 @@ fn megabytes(bytes: u64) -> String {
     format!("{:.2} MB", bytes as f64 / 1e6)
 }
 
-/// Writes a plot of loss against tokens and one against bytes for every kind of trial, and returns their names.
+/// Writes a plot of loss against tokens and one against bytes for every kind of trial, and one of all accuracies at the end
+/// against bytes; returns their names.
 ///
 /// # Errors
 ///
@@ -152,5 +153,14 @@ pub fn write_plots(curves: &[Curve], folder: &Path) -> io::Result<Vec<String>> {
             names.push(name);
         }
     }
+    let summaries = summarise(curves);
+    let points: Vec<(Method, u64, f64)> =
+        summaries.iter().map(|summary| (summary.method, summary.bytes, summary.accuracy)).collect();
+    let svg = chart::draw_accuracy(&points).map_err(io::Error::other)?;
+    fs::write(folder.join(ACCURACY), svg)?;
+    names.push(ACCURACY.to_owned());
     Ok(names)
 }
+
+/// The plot of accuracies.
+const ACCURACY: &str = "accuracy-bytes.svg";

@@ -36,10 +36,21 @@ pub struct CodecFigures {
     pub encode_gb_per_s: f64,
     /// From blobs to the next state, checked first: gigabytes of f32 parameters of each contribution a second.
     pub decode_gb_per_s: f64,
+    /// Bytes of all blobs together.
+    pub blobs_bytes: u64,
     /// Seconds of one encoding.
     pub encode_s: f64,
     /// Seconds of one outer step over all members' blobs.
     pub decode_s: f64,
+}
+
+/// What is being measured; said when it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Values are drawn and encoded.
+    Encoding,
+    /// Blobs are combined into the next state. In memory are the state, the blobs and what combining needs.
+    Combining,
 }
 
 /// Measures `rounds` rounds of one member's encoding, and the outer step over `members` contributions; medians.
@@ -56,8 +67,10 @@ pub fn codec(
     parameters: usize,
     members: usize,
     rounds: usize,
+    mut on_phase: impl FnMut(Phase),
 ) -> Result<CodecFigures, AggregateError> {
     settings.validate()?;
+    on_phase(Phase::Encoding);
     let layout = Layout::new(vec![("weight".to_owned(), parameters as u64)])
         .expect("one tensor with a short name is a layout");
     let mut feedback = ErrorFeedback::zero(&layout);
@@ -79,8 +92,10 @@ pub fn codec(
         let mut feedback = ErrorFeedback::zero(&layout);
         blobs.push(take(member as u8, 0, &mut feedback).0);
     }
+    drop(delta);
     let list: Vec<(&[u8], Weight)> = blobs.iter().map(|blob| (blob.as_slice(), Weight(1))).collect();
     let mut theta = Source::Gaussian.values(2, parameters);
+    on_phase(Phase::Combining);
     let mut decoding = Vec::with_capacity(rounds);
     for _ in 0..rounds {
         let clock = Instant::now();
@@ -99,6 +114,7 @@ pub fn codec(
         members,
         bits_per_parameter,
         ratio_f32: 32.0 / bits_per_parameter,
+        blobs_bytes: blobs.iter().map(|blob| blob.len() as u64).sum(),
         encode_gb_per_s: gigabytes / encode_s,
         decode_gb_per_s: gigabytes * members as f64 / decode_s,
         encode_s,
