@@ -83,6 +83,7 @@ impl World {
             open_ms: 0,
             first_step: number * u64::from(STEPS),
             precedent,
+            confirmations: 1,
             commits: BTreeMap::new(),
             seal: None,
             draws: BTreeMap::new(),

@@ -22,7 +22,7 @@ use talkoot_ledger::tree::{CompactRange, Hash, leaf_hash};
 
 pub use error::RuleError;
 pub use member::Member;
-pub use round::{CommitRecord, Draws, Phase, Precedent, Round, SealRecord, VerdictRecord};
+pub use round::{CommitRecord, Draws, Judgement, Phase, Precedent, Round, SealRecord, VerdictRecord};
 
 use crate::{
     assignment::Cursor,

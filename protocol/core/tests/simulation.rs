@@ -10,11 +10,12 @@ use talkoot_protocol::{
     digest::{BlobRef, Digest},
     entry::{Entry, Statement},
     event::{
-        Challenge, Commit, Divergence, DivergentPart, Event, Finding, Join, Leave, Outcome, Role, Verdict,
+        Challenge, Commit, Divergence, DivergentPart, Event, ExclusionReason, Finding, Join, Leave, Outcome,
+        Role, Verdict,
     },
     identity::{Keypair, MemberId},
     manifest::{Bindings, DatasetBinding, Manifest, Terms},
-    run::{Phase, RuleError, RunState},
+    run::{Judgement, Phase, RuleError, RunState},
 };
 
 struct World {
@@ -45,6 +46,10 @@ impl World {
     fn new() -> Self {
         let operator = Keypair::from_seed([9; 32]);
         let manifest = manifest(&operator);
+        Self::with(operator, manifest)
+    }
+
+    fn with(operator: Keypair, manifest: Manifest) -> Self {
         let run = manifest.id();
         let statement = Statement::sign(run, &operator, &Event::Manifest(Box::new(manifest)));
         let first = Entry::new(0, 1_000, statement).to_bytes();
@@ -381,4 +386,118 @@ fn the_state_that_most_members_report_goes_on() {
     world.around.now_ms += 30_000;
     assert_eq!(world.conduct(), 1, "after the deadline the most votes decide");
     assert_eq!(world.state.state().digest, Digest::of(b"right"));
+}
+
+/// A sealed round of three trainers and three verifiers where two have to agree.
+fn tribunal() -> (World, Vec<Keypair>, Vec<Keypair>) {
+    let operator = Keypair::from_seed([9; 32]);
+    let mut manifest = manifest(&operator);
+    manifest.terms.verification.min_verifiers = 3;
+    manifest.terms.verification.confirmations = Some(2);
+    manifest.validate().unwrap();
+    let mut world = World::with(operator, manifest);
+    let (trainers, verifiers) = (keys(3), [20, 21, 22].map(|seed| Keypair::from_seed([seed; 32])).to_vec());
+    for key in &trainers {
+        world.join(key, Role::Trainer);
+    }
+    for key in &verifiers {
+        world.join(key, Role::Verifier);
+    }
+    world.conduct();
+    for key in &trainers {
+        world.commit(key);
+    }
+    world.conduct();
+    for key in &verifiers {
+        world.draw(key);
+    }
+    (world, trainers, verifiers)
+}
+
+impl World {
+    fn judge(&mut self, verifier: &Keypair, commit: u64, finding: Finding) -> Result<u64, RuleError> {
+        let round = self.state.round().unwrap().open.round;
+        self.say(verifier, &Event::Verdict(Verdict { round, commit, finding }))
+    }
+
+    fn commit_by(&self, key: &Keypair) -> u64 {
+        self.state.round().unwrap().commits[&key.id()].index
+    }
+
+    /// Everybody else passes what is open.
+    fn pass_the_rest(&mut self, verifiers: &[Keypair]) {
+        for key in verifiers {
+            for commit in self.state.round().unwrap().open_checks(&key.id()) {
+                self.judge(key, commit, Finding::Pass).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn one_accusation_excludes_nobody_and_two_do() {
+    let (mut world, trainers, verifiers) = tribunal();
+    let commit = world.commit_by(&trainers[0]);
+    world.judge(&verifiers[0], commit, failed()).unwrap();
+    assert_eq!(world.state.round().unwrap().judgement(commit), Judgement::Accused(world.state.size() - 1));
+    assert!(world.state.unpunished().is_empty(), "one word is not enough");
+    let second = world.judge(&verifiers[1], commit, failed()).unwrap();
+    assert_eq!(world.state.round().unwrap().judgement(commit), Judgement::Failed(second));
+    assert_eq!(world.state.unpunished().get(&trainers[0].id()), Some(&second));
+    // The third stamps it, against two: it has lied.
+    let stamp = world.judge(&verifiers[2], commit, Finding::Pass).unwrap();
+    assert_eq!(world.state.unpunished().get(&verifiers[2].id()), Some(&stamp));
+    world.conduct();
+    world.pass_the_rest(&verifiers[..2]);
+    world.conduct();
+    let close = &world.state.round().unwrap().close.as_ref().unwrap().1;
+    assert_eq!((close.included.len(), close.excluded.len()), (2, 1));
+    assert!(world.state.members()[&trainers[0].id()].excluded.is_some());
+    assert!(world.state.members()[&verifiers[2].id()].excluded.is_some());
+}
+
+#[test]
+fn a_false_accusation_is_cleared_by_two_and_falls_back_on_the_accuser() {
+    let (mut world, trainers, verifiers) = tribunal();
+    let commit = world.commit_by(&trainers[0]);
+    let accusation = world.judge(&verifiers[0], commit, failed()).unwrap();
+    for key in &verifiers[1..] {
+        assert!(world.state.round().unwrap().open_checks(&key.id()).contains(&commit), "all others look");
+    }
+    world.pass_the_rest(&verifiers);
+    assert_eq!(world.state.round().unwrap().judgement(commit), Judgement::Cleared);
+    assert_eq!(
+        world.state.unpunished().clone().into_iter().collect::<Vec<_>>(),
+        [(verifiers[0].id(), accusation)]
+    );
+    world.conduct();
+    let close = &world.state.round().unwrap().close.as_ref().unwrap().1;
+    assert_eq!((close.included.len(), close.excluded.len()), (3, 0), "the accused is in");
+    assert_eq!(world.state.members()[&trainers[0].id()].excluded, None);
+}
+
+#[test]
+fn what_nobody_confirms_is_left_out_and_nobody_is_blamed() {
+    let (mut world, trainers, verifiers) = tribunal();
+    let commit = world.commit_by(&trainers[0]);
+    let accusation = world.judge(&verifiers[0], commit, failed()).unwrap();
+    world.pass_the_rest(&verifiers[..1]);
+    assert_eq!(world.conduct(), 0, "the others still have time to look");
+    world.around.now_ms += 60_000;
+    world.conduct();
+    let close = &world.state.round().unwrap().close.as_ref().unwrap().1;
+    assert_eq!(close.excluded.len(), 1);
+    assert_eq!(close.excluded[0].reason, ExclusionReason::FailedCheck(accusation));
+    assert!(world.state.members().values().all(|member| member.excluded.is_none()));
+}
+
+#[test]
+fn nobody_judges_twice_nor_what_is_none_of_its_business() {
+    let (mut world, trainers, verifiers) = tribunal();
+    let commit = world.commit_by(&trainers[0]);
+    world.judge(&verifiers[0], commit, failed()).unwrap();
+    let again = world.judge(&verifiers[0], commit, Finding::Pass).unwrap_err();
+    assert!(matches!(again, RuleError::AlreadySaid { kind: "verdict", .. }), "{again}");
+    let nothing = world.judge(&verifiers[1], 0, failed()).unwrap_err().to_string();
+    assert!(nothing.contains("one that the verifier drew, or that another has accused"), "{nothing}");
 }

@@ -41,6 +41,9 @@ pub(crate) struct Attack {
     /// Floor of the probability of a check.
     #[arg(long, value_name = "P", default_value_t = 0.05)]
     rate: f64,
+    /// Verifiers that have to find the same before anybody is excluded.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    confirmations: u32,
     /// Everything that is drawn follows from it.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -61,6 +64,7 @@ impl Attack {
             rounds: self.rounds,
             probation: self.probation,
             rate: self.rate,
+            confirmations: self.confirmations,
             seed: self.seed,
         };
         let bar = indicatif::ProgressBar::new(u64::from(self.rounds)).with_message("rounds");

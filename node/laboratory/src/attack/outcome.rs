@@ -46,6 +46,10 @@ pub struct Outcome {
     pub falsely_excluded: u64,
     /// Those for a million honest contributions.
     pub falsely_excluded_per_million: f64,
+    /// Verifiers that lied and were excluded.
+    pub lying_verifiers_excluded: u64,
+    /// Verifiers that did not, and were.
+    pub honest_verifiers_excluded: u64,
     /// The kinds of attackers.
     pub kinds: Vec<KindOutcome>,
     /// Entries of the ledger.
@@ -57,7 +61,8 @@ impl Outcome {
     pub fn table(&self) -> String {
         let mut text = format!(
             "{} rounds, {} contributions, {} ledger entries; {} checks: {:.1} % of the training executed again, {:.1} % in the \
-             last round.\nHonest members excluded: {} ({:.2} for a million honest contributions).\n\n\
+             last round.\nHonest members excluded: {} ({:.2} for a million honest contributions). Verifiers excluded: {} that \
+             lied, {} that did not.\n\n\
              | attacker | people | identities | lies | entered | caught | sampling says | lies until caught, middle | 95 % |\n\
              |---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
             self.rounds,
@@ -68,6 +73,8 @@ impl Outcome {
             100.0 * self.cost_by_round.last().copied().unwrap_or(0.0),
             self.falsely_excluded,
             self.falsely_excluded_per_million,
+            self.lying_verifiers_excluded,
+            self.honest_verifiers_excluded,
         );
         for kind in &self.kinds {
             let [middle, most] =

@@ -15,7 +15,7 @@ use talkoot_protocol::{
     identity::{Keypair, MemberId},
     manifest::{Bindings, DatasetBinding, Manifest, ManifestError, Terms},
     real::Real,
-    run::{Phase, RuleError, RunState},
+    run::{Member, Phase, RuleError, RunState},
 };
 
 use super::{
@@ -44,6 +44,8 @@ pub struct Scenario {
     pub probation: u32,
     /// Floor of the probability of a check.
     pub rate: f64,
+    /// Verifiers that have to find the same before anybody is excluded.
+    pub confirmations: u32,
     /// Everything that is drawn follows from it, keys included.
     pub seed: u64,
 }
@@ -102,6 +104,8 @@ struct Simulation<'a> {
     honest: u64,
     checks: u64,
     falsely_excluded: u64,
+    /// Lying ones, honest ones.
+    verifiers_excluded: [u64; 2],
     cost_by_round: Vec<f64>,
 }
 
@@ -126,6 +130,8 @@ impl Scenario {
         terms.stages[0].rounds = self.rounds;
         terms.verification.probation = self.probation;
         terms.verification.rate = Real::new(self.rate);
+        terms.verification.confirmations = Some(self.confirmations);
+        terms.verification.min_verifiers = self.confirmations;
         let manifest = Manifest {
             terms,
             bindings: Bindings {
@@ -175,6 +181,7 @@ impl<'a> Simulation<'a> {
             honest: 0,
             checks: 0,
             falsely_excluded: 0,
+            verifiers_excluded: [0; 2],
             cost_by_round: Vec::new(),
         })
     }
@@ -290,27 +297,33 @@ impl<'a> Simulation<'a> {
     }
 
     fn verify(&mut self) -> Result<(), AttackError> {
-        let Verifiers { honest, stamping, .. } = self.scenario.verifiers;
         let mut checks = 0;
-        for (at, key) in self.verifiers.clone().into_iter().enumerate() {
+        let active: Vec<(usize, Keypair)> = self
+            .verifiers
+            .iter()
+            .enumerate()
+            .filter(|(_, key)| self.state.members().get(&key.id()).is_some_and(Member::is_active))
+            .map(|(at, key)| (at, key.clone()))
+            .collect();
+        for (_, key) in &active {
             let Some(log) = self.state.sealed_log() else { return Ok(()) };
-            // A verifier that was excluded has no say.
-            if !self.state.members().get(&key.id()).is_some_and(talkoot_protocol::run::Member::is_active) {
-                continue;
+            let proof = DrawKey::of(key).draw(&log);
+            self.say(key, &Event::Challenge(Challenge { round: log.round, proof }))?;
+        }
+        // An accusation is work for those who had done theirs.
+        loop {
+            let before = checks;
+            for (at, key) in &active {
+                let Some(round) = self.state.round() else { return Ok(()) };
+                let (number, open) = (round.open.round, round.open_checks(&key.id()));
+                for commit in open {
+                    checks += 1;
+                    let finding = if self.fails(*at, commit) { failed() } else { Finding::Pass };
+                    self.say(key, &Event::Verdict(Verdict { round: number, commit, finding }))?;
+                }
             }
-            let proof = DrawKey::of(&key).draw(&log);
-            self.say(&key, &Event::Challenge(Challenge { round: log.round, proof }))?;
-            let drawn = self.state.round().map(|round| round.open_checks(&key.id())).unwrap_or_default();
-            for commit in drawn {
-                checks += 1;
-                let lied = self.lies.contains(&commit);
-                let fails = match at {
-                    at if at < honest => lied,
-                    at if at < honest + stamping => false,
-                    _ => !lied && self.dice.random_range(0..ACCUSES_ONE_IN) == 0,
-                };
-                let finding = if fails { failed() } else { Finding::Pass };
-                self.say(&key, &Event::Verdict(Verdict { round: log.round, commit, finding }))?;
+            if checks == before {
+                break;
             }
         }
         self.checks += checks;
@@ -319,10 +332,26 @@ impl<'a> Simulation<'a> {
         Ok(())
     }
 
+    /// What the verifier in this place says of a commit.
+    fn fails(&mut self, verifier: usize, commit: u64) -> bool {
+        let lied = self.lies.contains(&commit);
+        let Verifiers { honest, stamping, .. } = self.scenario.verifiers;
+        match verifier {
+            at if at < honest => lied,
+            at if at < honest + stamping => false,
+            _ => !lied && self.dice.random_range(0..ACCUSES_ONE_IN) == 0,
+        }
+    }
+
     /// A penalty was said: somebody is out.
     fn excluded(&mut self, member: MemberId) -> Result<(), AttackError> {
         self.around.present.remove(&member);
-        let Some(person) = self.people.remove(&member) else { return Ok(()) };
+        let Some(person) = self.people.remove(&member) else {
+            let place = self.verifiers.iter().position(|key| key.id() == member);
+            let honest = place.is_some_and(|at| at < self.scenario.verifiers.honest);
+            self.verifiers_excluded[usize::from(honest)] += 1;
+            return Ok(());
+        };
         let Some(kind) = person.kind else {
             self.falsely_excluded += 1;
             return Ok(());
@@ -359,9 +388,10 @@ impl<'a> Simulation<'a> {
         let round = round.open.round;
         let next = BlobRef { digest: Digest::of(&round.to_be_bytes()), bytes: 5 };
         self.around.archived = BTreeSet::from([next.digest]);
-        let speaker = self.verifiers.iter().find(|key| {
-            self.state.members().get(&key.id()).is_some_and(talkoot_protocol::run::Member::is_active)
-        });
+        let speaker = self
+            .verifiers
+            .iter()
+            .find(|key| self.state.members().get(&key.id()).is_some_and(Member::is_active));
         if let Some(key) = speaker.cloned() {
             self.say(&key, &Event::Outcome(event::Outcome { round, state: next }))?;
         }
@@ -401,6 +431,8 @@ impl<'a> Simulation<'a> {
             cost_by_round: self.cost_by_round,
             falsely_excluded: self.falsely_excluded,
             falsely_excluded_per_million: self.falsely_excluded as f64 * 1e6 / self.honest.max(1) as f64,
+            lying_verifiers_excluded: self.verifiers_excluded[0],
+            honest_verifiers_excluded: self.verifiers_excluded[1],
             kinds,
             entries: self.state.size(),
         }

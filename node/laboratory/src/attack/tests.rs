@@ -10,6 +10,7 @@ fn scenario() -> Scenario {
         rounds: 30,
         probation: 3,
         rate: 0.2,
+        confirmations: 1,
         seed: 5,
     }
 }
@@ -71,6 +72,26 @@ fn a_stamping_verifier_lets_lies_in_and_an_honest_one_beside_it_finds_them() {
     assert_eq!(run(&stamped).kinds[0].entered, 3 * 30);
     let watched = Scenario { verifiers: Verifiers { honest: 1, stamping: 1, accusing: 0 }, ..stamped };
     assert_eq!(run(&watched).kinds[0].entered, 0);
+}
+
+#[test]
+fn one_word_excludes_nobody_where_two_are_needed_and_the_accuser_is_out() {
+    let accused = Scenario { verifiers: Verifiers { honest: 2, stamping: 0, accusing: 1 }, ..scenario() };
+    let alone = run(&accused);
+    assert!(alone.falsely_excluded > 0, "a single word is enough: {alone:?}");
+    let confirmed = run(&Scenario { confirmations: 2, ..accused });
+    assert_eq!((confirmed.falsely_excluded, confirmed.lying_verifiers_excluded), (0, 1));
+    assert_eq!(confirmed.honest_verifiers_excluded, 0);
+    assert_eq!(confirmed.contributions, 12 * 30, "nobody is missing");
+}
+
+#[test]
+fn who_stamps_a_lie_is_out_once_two_others_have_found_it() {
+    let attackers = vec![(Attacker::Sleeper { honest: 4 }, 3)];
+    let verifiers = Verifiers { honest: 2, stamping: 1, accusing: 0 };
+    let outcome = run(&Scenario { attackers, verifiers, confirmations: 2, rate: 0.5, ..scenario() });
+    assert_eq!((outcome.lying_verifiers_excluded, outcome.honest_verifiers_excluded), (1, 0));
+    assert_eq!((outcome.kinds[0].caught, outcome.falsely_excluded), (3, 0));
 }
 
 #[test]

@@ -245,6 +245,11 @@ pub struct Verification {
     /// Verifiers that have to be present before a round opens.
     #[n(3)]
     pub min_verifiers: u32,
+    /// Verifiers that have to find the same of an accused contribution before anybody is excluded for it; one when left
+    /// out. As soon as one says that it fails, all others check it, too.
+    #[n(4)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmations: Option<u32>,
 }
 
 /// What a replay has to agree in.

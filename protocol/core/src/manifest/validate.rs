@@ -156,6 +156,10 @@ impl Terms {
         within("membership.max_members", membership.max_members, 1, MAX_MEMBERS)?;
         within("membership.min_members", membership.min_members, 1, membership.max_members)?;
         within("verification.min_verifiers", checks.min_verifiers, 0, membership.max_members)?;
+        if let Some(confirmations) = checks.confirmations {
+            // With fewer verifiers nothing could ever be confirmed.
+            within("verification.confirmations", confirmations, 1, checks.min_verifiers.max(1))?;
+        }
         if let Some(allow) = &membership.allow {
             let distinct: BTreeSet<_> = allow.iter().collect();
             field(

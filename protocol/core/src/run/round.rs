@@ -100,6 +100,8 @@ pub struct Round {
     pub first_step: u64,
     /// Where the moments of its inner steps come from; none when they start from zero.
     pub precedent: Option<Arc<Precedent>>,
+    /// Verifiers that have to find the same of an accused contribution.
+    pub confirmations: u32,
     /// What each seat is to do, in the order of the seats.
     pub work: Vec<Work>,
     /// Commits so far.
@@ -143,18 +145,69 @@ impl Round {
         close.included.iter().filter_map(|index| self.commit_at(*index)).collect()
     }
 
-    /// The first failed check of a commit.
-    pub fn failure_of(&self, commit: u64) -> Option<&VerdictRecord> {
-        self.verdicts
-            .iter()
-            .find(|verdict| verdict.commit == commit && matches!(verdict.finding, Finding::Fail(_)))
+    fn verdicts_of(&self, commit: u64) -> impl Iterator<Item = &VerdictRecord> {
+        self.verdicts.iter().filter(move |verdict| verdict.commit == commit)
     }
 
-    /// Checks that `verifier` drew and has not yet given a verdict on.
-    pub fn open_checks(&self, verifier: &MemberId) -> Vec<u64> {
-        let done = |index: &u64| {
-            self.verdicts.iter().any(|verdict| verdict.verifier == *verifier && verdict.commit == *index)
-        };
-        self.draws.get(verifier).into_iter().flatten().copied().filter(|index| !done(index)).collect()
+    /// What the verifiers together say of a commit.
+    pub fn judgement(&self, commit: u64) -> Judgement {
+        let (mut passes, mut fails, mut first) = (0, 0, None);
+        for verdict in self.verdicts_of(commit) {
+            match verdict.finding {
+                Finding::Pass => passes += 1,
+                Finding::Fail(_) => {
+                    fails += 1;
+                    first.get_or_insert(verdict.index);
+                }
+                Finding::Inconclusive(_) => {}
+            }
+            // Who has enough first has it for good.
+            if fails >= self.confirmations {
+                return Judgement::Failed(verdict.index);
+            }
+            if first.is_some() && passes >= self.confirmations {
+                return Judgement::Cleared;
+            }
+        }
+        first.map_or(Judgement::NotAccused, Judgement::Accused)
     }
+
+    /// The failed check for which a commit is left out: the one that settled it, or, when nothing is settled yet, the
+    /// first.
+    pub fn failure_of(&self, commit: u64) -> Option<&VerdictRecord> {
+        let (Judgement::Failed(index) | Judgement::Accused(index)) = self.judgement(commit) else {
+            return None;
+        };
+        self.verdicts.iter().find(|verdict| verdict.index == index)
+    }
+
+    /// Commits that somebody has accused and on which the verifiers have not yet agreed.
+    fn accused(&self) -> impl Iterator<Item = u64> {
+        let failed = self.verdicts.iter().filter(|verdict| matches!(verdict.finding, Finding::Fail(_)));
+        failed
+            .map(|verdict| verdict.commit)
+            .filter(|commit| matches!(self.judgement(*commit), Judgement::Accused(_)))
+    }
+
+    /// Checks that `verifier` has not yet given a verdict on: those that it drew, and those that another has accused.
+    pub fn open_checks(&self, verifier: &MemberId) -> Vec<u64> {
+        let done = |index: &u64| self.verdicts_of(*index).any(|verdict| verdict.verifier == *verifier);
+        let Some(drawn) = self.draws.get(verifier) else { return Vec::new() };
+        let mut open: Draws = drawn.iter().copied().chain(self.accused()).collect();
+        open.retain(|index| !done(index));
+        open.into_iter().collect()
+    }
+}
+
+/// What the verifiers together say of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// Nobody says that it fails.
+    NotAccused,
+    /// Somebody says that it fails, at this ledger index, and not enough have checked it yet.
+    Accused(u64),
+    /// Enough say that it fails; the last of them at this ledger index.
+    Failed(u64),
+    /// Somebody said that it fails, and enough say that it passes.
+    Cleared,
 }

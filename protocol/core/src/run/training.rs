@@ -87,6 +87,7 @@ impl RunState {
             open_ms: time_ms,
             first_step,
             precedent,
+            confirmations: self.manifest.terms.verification.confirmations.unwrap_or(1),
             work,
             commits: BTreeMap::new(),
             seal: None,

@@ -1,6 +1,6 @@
 //! Rules of draws, verdicts, the close of a round and what follows from it.
 
-use super::{Phase, Progress, RuleError, RunState, VerdictRecord, error::same};
+use super::{Judgement, Phase, Progress, RuleError, RunState, VerdictRecord, error::same};
 use crate::{
     assignment::Cursor,
     challenge::{self, SealedLog, check_probability},
@@ -56,16 +56,18 @@ impl RunState {
         };
         self.active_member(kind, author, Role::Verifier)?;
         same(kind, "round", &verdict.round, &round.open.round)?;
-        if !round.draws.get(&author).is_some_and(|draws| draws.contains(&verdict.commit)) {
+        let judged =
+            round.verdicts.iter().any(|given| given.verifier == author && given.commit == verdict.commit);
+        if judged {
+            return Err(RuleError::AlreadySaid { kind, author });
+        }
+        if !round.open_checks(&author).contains(&verdict.commit) {
             return Err(RuleError::Mismatch {
                 kind,
                 field: "commit",
                 got: verdict.commit.to_string(),
-                expected: "one that the verifier drew".to_owned(),
+                expected: "one that the verifier drew, or that another has accused".to_owned(),
             });
-        }
-        if !round.open_checks(&author).contains(&verdict.commit) {
-            return Err(RuleError::AlreadySaid { kind, author });
         }
         let Some((member, _)) = round.commit_at(verdict.commit) else {
             return Err(RuleError::Mismatch {
@@ -77,17 +79,10 @@ impl RunState {
         };
         let member = *member;
         self.count(&verdict.finding);
-        if let Some(record) = self.members.get_mut(&member) {
-            match &verdict.finding {
-                Finding::Pass => record.streak = record.streak.saturating_add(1),
-                Finding::Fail(_) => {
-                    record.streak = 0;
-                    if record.excluded.is_none() {
-                        self.unpunished.entry(member).or_insert(index);
-                    }
-                }
-                Finding::Inconclusive(_) => {}
-            }
+        if verdict.finding == Finding::Pass
+            && let Some(record) = self.members.get_mut(&member)
+        {
+            record.streak = record.streak.saturating_add(1);
         }
         if let Some(round) = &mut self.round {
             round.verdicts.push(VerdictRecord {
@@ -97,7 +92,41 @@ impl RunState {
                 finding: verdict.finding.clone(),
             });
         }
+        self.judge(member, verdict.commit);
         Ok(())
+    }
+
+    /// Draws what follows from the verdicts on a commit of `member`, once the verifiers agree on it: whoever was found to
+    /// have lied, the member or a verifier, is to be excluded.
+    fn judge(&mut self, member: MemberId, commit: u64) {
+        let Some(round) = &self.round else { return };
+        let truth = match round.judgement(commit) {
+            Judgement::NotAccused | Judgement::Accused(_) => return,
+            judgement @ (Judgement::Failed(_) | Judgement::Cleared) => judgement,
+        };
+        let mut liars: Vec<(MemberId, u64)> = Vec::new();
+        if let Judgement::Failed(index) = truth {
+            liars.push((member, index));
+        }
+        // One verifier's word against nobody's settles a commit, but says nothing about other verifiers.
+        if round.confirmations > 1 {
+            let lied = |finding: &Finding| match finding {
+                Finding::Pass => truth != Judgement::Cleared,
+                Finding::Fail(_) => truth == Judgement::Cleared,
+                Finding::Inconclusive(_) => false,
+            };
+            let verdicts =
+                round.verdicts.iter().filter(|given| given.commit == commit && lied(&given.finding));
+            liars.extend(verdicts.map(|given| (given.verifier, given.index)));
+        }
+        for (liar, index) in liars {
+            if let Some(record) = self.members.get_mut(&liar) {
+                record.streak = 0;
+                if record.excluded.is_none() {
+                    self.unpunished.entry(liar).or_insert(index);
+                }
+            }
+        }
     }
 
     /// Verifiers whose draw or verdicts the current round still lacks.
