@@ -26,6 +26,9 @@ pub(crate) struct Audit {
     /// Seed of the choice which ones; drawn at random when left out.
     #[arg(long)]
     seed: Option<u64>,
+    /// Write the report as a page for a browser.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Write the report as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -65,6 +68,10 @@ impl Audit {
         let report = audit::audit(&options, &mut |doing| eprintln!("checking {doing}"))?;
         for line in report.lines() {
             super::say(&line);
+        }
+        if let Some(path) = self.html {
+            std::fs::write(&path, audit::page(&report, &options))
+                .with_context(|| format!("writing {}", path.display()))?;
         }
         if let Some(path) = self.json {
             let json = serde_json::to_vec_pretty(&report)?;

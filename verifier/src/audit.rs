@@ -8,6 +8,7 @@
 //! ```
 
 mod blobs;
+mod page;
 mod report;
 mod states;
 
@@ -19,6 +20,7 @@ use talkoot_protocol::{
     run::{Phase, RuleError, RunState},
 };
 
+pub use page::page;
 pub use report::{Counts, Lie, Report, Unchecked, Verdict};
 pub use states::describe;
 
