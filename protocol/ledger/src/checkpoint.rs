@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::{
     encoding,
-    note::{KeyKind, Note, NoteError, SignerKey, VerifierKey},
+    note::{Note, NoteError, SignerKey, VerifierKey},
+    policy::Policy,
     tree::Hash,
 };
 
@@ -62,14 +63,31 @@ pub enum CheckpointError {
         /// The origin in the checkpoint.
         got: String,
     },
-    /// Too few witnesses have cosigned.
-    #[error("{got} of {needed} witness cosignatures; ask the log's operator or wait")]
+    /// The witnesses that have cosigned are no quorum of the policy.
+    #[error(
+        "no quorum: the policy demands `{quorum}`, and {} of its {known} witnesses cosigned{}; ask the log's \
+         operator, or wait",
+        cosigned.len(), list(cosigned)
+    )]
     QuorumShort {
-        /// How many are needed.
-        needed: usize,
-        /// How many different witnesses have signed.
-        got: usize,
+        /// The policy's name for what it demands.
+        quorum: String,
+        /// The policy's names of those who have cosigned.
+        cosigned: Vec<String>,
+        /// Witnesses that the policy knows.
+        known: usize,
     },
+    /// The policy lists the logs it accepts, and this isn't one of them.
+    #[error("the policy does not list the log {origin:?} with the key that signed")]
+    LogNotListed {
+        /// The origin.
+        origin: String,
+    },
+}
+
+/// ` (a, b)`, or nothing.
+fn list(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
 }
 
 impl Checkpoint {
@@ -130,40 +148,7 @@ impl SignedCheckpoint {
     ///
     /// [`CheckpointError`], saying what is malformed, missing or badly signed.
     pub fn verify(note: &[u8], log: &VerifierKey) -> Result<Self, CheckpointError> {
-        Self::verify_cosigned(note, log, &[], 0)
-    }
-
-    /// As [`Self::verify`], and at least `quorum` different ones of `witnesses` must have cosigned.
-    ///
-    /// # Errors
-    ///
-    /// [`CheckpointError`]; a bad signature by any of the keys refuses the note, even above the quorum.
-    pub fn verify_cosigned(
-        note: &[u8],
-        log: &VerifierKey,
-        witnesses: &[VerifierKey],
-        quorum: usize,
-    ) -> Result<Self, CheckpointError> {
-        let note = Note::parse(note)?;
-        let keys: Vec<VerifierKey> = std::iter::once(log).chain(witnesses).cloned().collect();
-        let mut signers: Vec<usize> = note.verify(&keys)?.into_iter().map(|checked| checked.key).collect();
-        signers.sort_unstable();
-        signers.dedup();
-        if signers.first() != Some(&0) {
-            return Err(NoteError::MissingSignature { name: log.name().to_owned(), key_id: log.id() }.into());
-        }
-        let checkpoint = Checkpoint::parse(note.text())?;
-        if checkpoint.origin != log.name() {
-            return Err(CheckpointError::WrongOrigin {
-                expected: log.name().to_owned(),
-                got: checkpoint.origin,
-            });
-        }
-        let got = signers.iter().filter(|&&key| key > 0 && keys[key].kind() == KeyKind::Cosigner).count();
-        if got < quorum {
-            return Err(CheckpointError::QuorumShort { needed: quorum, got });
-        }
-        Ok(Self { checkpoint, note: note.to_string() })
+        Ok(Policy::none().verify(note, log)?.signed)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Files that are either wholly there or not there, whatever happens in between.
 //!
-//! A file is written under a temporary name, synchronised, and renamed into place; the folders that
-//! changed are synchronised together by [`Disk::sync`]. After any error the state on the disk is
-//! unknown (a failed fsync may drop pages silently), so the owner has to open it again.
+//! A file is written under a temporary name, synchronised, and renamed into place; then the folders that changed
+//! are synchronised. [`Disk::sync`] does that for all files put since the last one: journalling file systems
+//! write much of what the later ones need when the first is synchronised. After any error the state on the disk
+//! is unknown (a failed fsync may drop pages silently), so the owner has to open it again.
 
 use std::{
     collections::BTreeSet,
@@ -13,10 +14,16 @@ use std::{
 
 #[cfg(test)]
 pub(crate) mod faults;
+mod place;
 
 /// The writer's own folder within the log's starts with a dot, so that web servers don't list it.
 const TEMP_DIR: &str = ".writer/tmp";
 const LOCK_FILE: &str = ".writer/lock";
+/// Names the lock file as it was born, see [`place`]. The lock file is never written anew.
+const PLACE_FILE: &str = ".writer/place";
+
+/// Files that wait, open, to be synchronised together.
+const MAX_STAGED: usize = 64;
 
 /// An operation on a file that failed.
 #[derive(Debug, thiserror::Error)]
@@ -47,12 +54,21 @@ fn advice(source: &io::Error) -> &'static str {
 pub(crate) struct Disk {
     root: PathBuf,
     // held for its lock, which ends with the file
-    _lock: File,
+    lock: File,
     known_dirs: BTreeSet<PathBuf>,
     changed_dirs: BTreeSet<PathBuf>,
     temporaries: u64,
+    staged: Vec<Staged>,
     #[cfg(test)]
     faults: faults::Faults,
+}
+
+/// A file that is written and neither durable nor in place yet.
+#[derive(Debug)]
+struct Staged {
+    file: File,
+    temp: PathBuf,
+    path: PathBuf,
 }
 
 impl Disk {
@@ -75,10 +91,11 @@ impl Disk {
         }
         Ok(Self {
             root: root.to_owned(),
-            _lock: lock,
+            lock,
             known_dirs: BTreeSet::new(),
             changed_dirs: BTreeSet::new(),
             temporaries: 0,
+            staged: Vec::new(),
             #[cfg(test)]
             faults: faults::Faults::default(),
         })
@@ -94,6 +111,23 @@ impl Disk {
         &self.root
     }
 
+    /// Whether this is the folder that was claimed, not a copy of it.
+    pub(crate) fn is_original(&self) -> Result<bool, DiskError> {
+        let here = self.place()?;
+        Ok(self.get(PLACE_FILE)?.as_deref() == Some(here.as_bytes()))
+    }
+
+    /// Makes this folder the original, which only who knows that there is no newer one may do.
+    pub(crate) fn claim(&mut self) -> Result<(), DiskError> {
+        let here = self.place()?;
+        self.put(PLACE_FILE, here.as_bytes())?;
+        self.sync()
+    }
+
+    fn place(&self) -> Result<String, DiskError> {
+        place::of(&self.lock).map_err(at("look at", &self.root.join(LOCK_FILE)))
+    }
+
     /// The bytes of a small file of ours, or `None` where there is none.
     pub(crate) fn get(&self, name: &str) -> Result<Option<Vec<u8>>, DiskError> {
         let path = self.root.join(name);
@@ -104,7 +138,7 @@ impl Disk {
         }
     }
 
-    /// Puts a file in place, its content on the disk. Its name is, after the next [`Self::sync`].
+    /// Writes a file. It is in place, whole and for good, after the next [`Self::sync`].
     pub(crate) fn put(&mut self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
         let path = self.root.join(name);
         let dir = path.parent().unwrap_or(&self.root).to_owned();
@@ -114,15 +148,27 @@ impl Disk {
 
         let file = self.step("create", &temp, || File::create_new(&temp))?;
         self.write(&file, &temp, bytes)?;
-        self.step("synchronise", &temp, || file.sync_all())?;
-        drop(file);
-        self.step("rename into place", &path, || fs::rename(&temp, &path))?;
+        self.staged.push(Staged { file, temp, path });
         self.changed_dirs.insert(dir);
+        if self.staged.len() >= MAX_STAGED { self.settle() } else { Ok(()) }
+    }
+
+    /// Content first, then names: a name never stands for half a file.
+    fn settle(&mut self) -> Result<(), DiskError> {
+        let staged = std::mem::take(&mut self.staged);
+        for Staged { file, temp, .. } in &staged {
+            self.step("synchronise", temp, || file.sync_all())?;
+        }
+        for Staged { file, temp, path } in staged {
+            drop(file);
+            self.step("rename into place", &path, || fs::rename(&temp, &path))?;
+        }
         Ok(())
     }
 
-    /// Makes every name put so far survive a power cut.
+    /// Puts everything written so far in place, in its order, and makes it survive a power cut.
     pub(crate) fn sync(&mut self) -> Result<(), DiskError> {
+        self.settle()?;
         for dir in std::mem::take(&mut self.changed_dirs) {
             self.step("synchronise folder", &dir, || File::open(&dir)?.sync_all())?;
         }
@@ -176,4 +222,19 @@ impl Disk {
 pub(crate) fn at(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
     let path = path.to_owned();
     move |source| DiskError { op, path, source }
+}
+
+/// A copy of a folder as `cp -a` makes it, for tests.
+#[cfg(test)]
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for item in fs::read_dir(from).unwrap() {
+        let item = item.unwrap();
+        let target = to.join(item.file_name());
+        if item.file_type().unwrap().is_dir() {
+            copy_tree(&item.path(), &target);
+        } else {
+            fs::copy(item.path(), target).unwrap();
+        }
+    }
 }

@@ -12,6 +12,7 @@
 //!                        |
 //!        reader::replay -+-> every entry in order, or the file that is wrong and why
 //!        Mirror ---------+-> the same folder again, held by somebody else
+//!        Witness --------+-> a cosignature: this continues all I have seen of it
 //! ```
 //!
 //! ```
@@ -34,7 +35,7 @@
 //! ```
 //!
 //! The formats, and where each rule comes from: `tlog-tiles`, `tlog-checkpoint`, `signed-note`,
-//! `tlog-cosignature` and `tlog-proof` at <https://c2sp.org>; hashing is RFC 6962 with SHA-256.
+//! `tlog-cosignature`, `tlog-witness`, `tlog-policy` and `tlog-proof` at <https://c2sp.org>; hashing is RFC 6962 with SHA-256.
 
 pub mod checkpoint;
 mod disk;
@@ -42,17 +43,21 @@ mod encoding;
 pub mod log;
 pub mod mirror;
 pub mod note;
+pub mod policy;
 pub mod reader;
 pub mod receipt;
 mod store;
 pub mod tile;
 pub mod tree;
+pub mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 pub use disk::DiskError;
 pub use log::{Log, LogError};
 pub use mirror::{Mirror, MirrorError};
 pub use note::{Note, NoteError, SignerKey, VerifierKey};
+pub use policy::{Policy, PolicyError, Witnessed};
 pub use reader::{Folder, ReadError, TileSource};
 pub use receipt::{Receipt, ReceiptError};
 pub use tree::{CompactRange, Hash};
+pub use witness::{AddCheckpoint, Refusal, Witness, WitnessError};

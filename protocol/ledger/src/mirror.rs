@@ -21,6 +21,7 @@ use crate::{
     encoding::MAX_SIZE,
     log::VKEY,
     note::VerifierKey,
+    policy::Policy,
     reader::{Folder, ReadError},
     store::Store,
     tile::MAX_ENTRY_BYTES,
@@ -126,6 +127,7 @@ pub enum MirrorError {
 pub struct Mirror {
     store: Store,
     vkey: VerifierKey,
+    policy: Policy,
     current: Checkpoint,
     note: Option<String>,
     staged: Staged,
@@ -190,7 +192,13 @@ impl Mirror {
             }
         }
         let staged = Staged { range: store.range().clone(), spool: None };
-        Ok(Self { store, vkey: vkey.clone(), current, note, staged, broken: false })
+        let (vkey, policy) = (vkey.clone(), Policy::none());
+        Ok(Self { store, vkey, policy, current, note, staged, broken: false })
+    }
+
+    /// From now on only commits what a quorum of this policy has cosigned.
+    pub fn require(&mut self, policy: Policy) {
+        self.policy = policy;
     }
 
     /// Stages the entries and commits them: the new root must be exactly the old entries plus these. On any
@@ -268,13 +276,15 @@ impl Mirror {
     ///
     /// # Errors
     ///
-    /// [`MirrorError::RootMismatch`] drops what is staged; [`MirrorError::BadCheckpoint`],
+    /// [`MirrorError::RootMismatch`] drops what is staged; [`MirrorError::BadCheckpoint`] (which a missing quorum is too),
     /// [`MirrorError::Rollback`], [`MirrorError::Equivocation`] and [`MirrorError::SizeMismatch`] leave it. The
     /// committed entries stay as they were in every case. After [`MirrorError::Disk`], open the mirror again.
     pub fn commit(&mut self, checkpoint_note: &str) -> Result<(), MirrorError> {
         self.expect_whole()?;
+        // the log's own signature is enough to accuse it; to be followed, a checkpoint needs the quorum too
         let signed = SignedCheckpoint::verify(checkpoint_note.as_bytes(), &self.vkey)?;
         let Checkpoint { size, root, .. } = signed.checkpoint;
+        let quorum = self.policy.verify(checkpoint_note.as_bytes(), &self.vkey);
         if size <= self.size() {
             let ours = self.root_at(size)?;
             if ours != root {
@@ -294,6 +304,7 @@ impl Mirror {
                 return Err(MirrorError::RootMismatch { size, signed: root, computed });
             }
         }
+        quorum?;
         self.broken = true;
         if size > self.size() {
             self.store_staged(&signed.checkpoint)?;

@@ -157,16 +157,7 @@ impl Note {
         if lines.is_empty() {
             return Err(NoteError::NoSignatures);
         }
-        let mut signatures = Vec::new();
-        for (at, line) in lines.split_terminator('\n').enumerate() {
-            if at == MAX_SIGNATURES {
-                return Err(NoteError::TooManySignatures);
-            }
-            let signature = NoteSignature::parse(line)
-                .map_err(|reason| NoteError::BadSignatureLine { line: at + 1, reason })?;
-            signatures.push(signature);
-        }
-        Ok(Self { text: text.to_owned(), signatures })
+        Ok(Self { text: text.to_owned(), signatures: parse_lines(lines)? })
     }
 
     /// The signed text, with its final newline.
@@ -192,6 +183,12 @@ impl Note {
         }
         self.signatures.push(signature);
         Ok(())
+    }
+
+    /// The note with the lines of these signatures alone, in their order.
+    #[must_use]
+    pub fn with_only(self, keep: impl Fn(&NoteSignature) -> bool) -> Self {
+        Self { text: self.text, signatures: self.signatures.into_iter().filter(keep).collect() }
     }
 
     /// Checks the signatures of the keys the caller knows. Lines by other keys are ignored.
@@ -224,7 +221,40 @@ impl std::fmt::Display for Note {
     }
 }
 
+fn parse_lines(lines: &str) -> Result<Vec<NoteSignature>, NoteError> {
+    let mut signatures = Vec::new();
+    for (at, line) in lines.split_terminator('\n').enumerate() {
+        if at == MAX_SIGNATURES {
+            return Err(NoteError::TooManySignatures);
+        }
+        let signature = NoteSignature::parse(line)
+            .map_err(|reason| NoteError::BadSignatureLine { line: at + 1, reason })?;
+        signatures.push(signature);
+    }
+    Ok(signatures)
+}
+
 impl NoteSignature {
+    /// Reads signature lines that stand alone, as a witness answers. Pure, and safe on any bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`NoteError`], saying what is malformed.
+    pub fn parse_all(bytes: &[u8]) -> Result<Vec<Self>, NoteError> {
+        if bytes.len() > MAX_NOTE_BYTES {
+            return Err(NoteError::TooLong { got: bytes.len() });
+        }
+        let lines = std::str::from_utf8(bytes).map_err(|_| NoteError::NotUtf8)?;
+        check_characters(lines)?;
+        if lines.is_empty() {
+            return Err(NoteError::NoSignatures);
+        }
+        if !lines.ends_with('\n') {
+            return Err(NoteError::NoFinalNewline);
+        }
+        parse_lines(lines)
+    }
+
     /// Reads a line without its newline.
     fn parse(line: &str) -> Result<Self, &'static str> {
         let rest =

@@ -15,9 +15,10 @@ use std::fmt;
 use data_encoding::BASE64;
 
 use crate::{
-    checkpoint::{CheckpointError, SignedCheckpoint},
+    checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint},
     encoding,
     note::{MAX_NOTE_BYTES, VerifierKey},
+    policy::{Policy, Witnessed},
     reader::{self, ReadError, TileSource},
     tree::{Hash, MAX_PROOF_HASHES, ProofError, leaf_hash, verify_inclusion},
 };
@@ -102,9 +103,21 @@ impl Receipt {
         vkey: &VerifierKey,
         index: u64,
     ) -> Result<Self, ReadError> {
-        let signed = reader::current(source, vkey)?;
+        Self::make_at(source, &reader::current(source, vkey)?, index)
+    }
+
+    /// The receipt of one entry under a checkpoint of the log that the caller trusts.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`], saying which file is wrong and why.
+    pub fn make_at<S: TileSource + ?Sized>(
+        source: &S,
+        signed: &SignedCheckpoint,
+        index: u64,
+    ) -> Result<Self, ReadError> {
         let proof = reader::inclusion_proof(source, &signed.checkpoint, index)?;
-        Ok(Self { index, proof, note: signed.note, extra: None })
+        Ok(Self { index, proof, note: signed.note.clone(), extra: None })
     }
 
     /// Reads a receipt. Pure, and safe on any bytes; the checkpoint in it isn't looked into yet.
@@ -139,7 +152,7 @@ impl Receipt {
         Ok(Self { index, proof, note: note.to_owned(), extra })
     }
 
-    /// Checks that `entry` is in the log of `vkey`, as at least `quorum` of `witnesses` have seen it.
+    /// Checks that `entry` is in the log of `vkey`, as a quorum of `policy` has seen it.
     ///
     /// # Errors
     ///
@@ -148,14 +161,25 @@ impl Receipt {
         &self,
         entry: &[u8],
         vkey: &VerifierKey,
-        witnesses: &[VerifierKey],
-        quorum: usize,
-    ) -> Result<SignedCheckpoint, ReceiptError> {
-        let signed = SignedCheckpoint::verify_cosigned(self.note.as_bytes(), vkey, witnesses, quorum)?;
-        let (size, root) = (signed.checkpoint.size, signed.checkpoint.root);
+        policy: &Policy,
+    ) -> Result<Witnessed, ReceiptError> {
+        self.expect_included(entry, policy.verify(self.note.as_bytes(), vkey)?)
+    }
+
+    /// As [`Self::verify`], with any of the logs that the policy lists.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::verify`].
+    pub fn verify_listed(&self, entry: &[u8], policy: &Policy) -> Result<Witnessed, ReceiptError> {
+        self.expect_included(entry, policy.verify_listed(self.note.as_bytes())?)
+    }
+
+    fn expect_included(&self, entry: &[u8], witnessed: Witnessed) -> Result<Witnessed, ReceiptError> {
+        let Checkpoint { size, root, .. } = witnessed.signed.checkpoint;
         verify_inclusion(&self.proof, self.index, leaf_hash(entry), size, root)
             .map_err(|source| ReceiptError::NotIncluded { index: self.index, source })?;
-        Ok(signed)
+        Ok(witnessed)
     }
 }
 

@@ -8,7 +8,7 @@ mod support;
 use std::{
     io::{BufRead as _, BufReader},
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use support::{ORIGIN, SEED, judged, vkey};
@@ -23,7 +23,13 @@ const DIR: &str = "TALKOOT_LEDGER_KILLED_WRITER";
 #[test]
 fn writer() {
     let Some(dir) = std::env::var_os(DIR) else { return };
-    let mut log = Log::open_or_create(Path::new(&dir), ORIGIN, &SEED).unwrap();
+    let mut log = match Log::open_or_create(Path::new(&dir), ORIGIN, &SEED) {
+        Ok(log) => log,
+        Err(error) => {
+            println!("refused {error}");
+            return;
+        }
+    };
     loop {
         let from = log.size();
         let batch: Vec<Vec<u8>> = (from..from + 37).map(|i| i.to_be_bytes().to_vec()).collect();
@@ -32,18 +38,47 @@ fn writer() {
     }
 }
 
+fn start(dir: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["writer", "--exact", "--nocapture"])
+        .env(DIR, dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn of_two_writers_at_once_one_loses() {
+    for _ in 0..4 {
+        let home = tempfile::tempdir().unwrap();
+        let mut children = [start(home.path()), start(home.path())];
+        // held to the end, as a writer that nobody listens to dies
+        let mut lines = children
+            .each_mut()
+            .map(|child| BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap));
+        // the first thing each says: who got the folder goes on acknowledging, the other ends
+        let said = lines.each_mut().map(|lines| {
+            lines.find(|line| line.contains("acknowledged ") || line.contains("refused ")).unwrap()
+        });
+        let refused: Vec<&String> = said.iter().filter(|line| line.contains("refused ")).collect();
+        assert_eq!(refused.len(), 1, "{said:?}");
+        assert!(refused[0].contains(".writer/lock: another process holds it"), "{said:?}");
+        for child in &mut children {
+            let _ = child.kill();
+            child.wait().unwrap();
+        }
+        let signed = replay(&Folder::new(home.path()), &vkey(), |_, _| {}).unwrap();
+        assert!(signed.checkpoint.size >= 37);
+    }
+}
+
 #[test]
 fn a_killed_writer_loses_nothing_it_acknowledged() {
     let home = tempfile::tempdir().unwrap();
     let mut acknowledged = 0_u64;
     for round in 0..12 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["writer", "--exact", "--nocapture"])
-            .env(DIR, home.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = start(home.path());
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // killed at whatever it does after some acknowledgements, which differ from round to round
         let mut seen = 0;

@@ -70,24 +70,6 @@ fn only_the_logs_own_signature_and_name_will_do() {
     );
 }
 
-#[test]
-fn a_quorum_counts_different_witnesses() {
-    let witness = |n: u8| SignerKey::cosigner(&format!("w{n}.example.org"), &[n + 10; 32]).unwrap();
-    let keys = [witness(1).verifier(), witness(2).verifier()];
-    let text = checkpoint(5).to_string();
-    let mut note = Note::sign(&text, &signer(), 0).unwrap();
-    note.add(witness(1).sign(&text, 10)).unwrap();
-    note.add(witness(1).sign(&text, 11)).unwrap();
-    note.add(witness(3).sign(&text, 12)).unwrap();
-    let verify = |note: &Note, quorum| {
-        SignedCheckpoint::verify_cosigned(note.to_string().as_bytes(), &signer().verifier(), &keys, quorum)
-    };
-    assert!(verify(&note, 1).is_ok());
-    assert_eq!(verify(&note, 2), Err(CheckpointError::QuorumShort { needed: 2, got: 1 }));
-    note.add(witness(2).sign(&text, 13)).unwrap();
-    assert!(verify(&note, 2).is_ok());
-}
-
 proptest! {
     #[test]
     fn checkpoints_come_back(size in 0..=encoding::MAX_SIZE, root in any::<[u8; 32]>(), origin in "[a-z0-9./-]{1,40}") {

@@ -7,14 +7,19 @@ use crate::{
     note::{NoteError, SignerKey},
     reader::{Folder, ReadError},
     store::Store,
+    tree::empty_root,
 };
 
+/// The log as far as it was signed; what wasn't published stays unpublished.
 pub(super) fn open_on(disk: Disk, key: &[u8; 32]) -> Result<Log, LogError> {
     let guard = read_guard(&disk)?;
     let signer = SignerKey::log(&guard.origin, key)?;
     expect_key(&disk, &signer)?;
     let published = published(&disk, &signer)?;
     expect_newest(&disk, &guard, published.as_ref())?;
+    if !disk.is_original()? {
+        return Err(LogError::Copied { dir: disk.root().to_owned() });
+    }
 
     let dir = disk.root().to_owned();
     let damaged = |source| LogError::Damaged { dir: dir.clone(), source };
@@ -27,23 +32,40 @@ pub(super) fn open_on(disk: Disk, key: &[u8; 32]) -> Result<Log, LogError> {
         }
     }
 
-    let vkey = format!("{}\n", signer.verifier());
-    let current = SignedCheckpoint::sign(guard, &signer)?;
-    let mut log = Log { store, signer, current: current.clone(), broken: false };
+    let nothing = Checkpoint { origin: guard.origin.clone(), size: 0, root: empty_root() };
+    let published = match published {
+        Some(published) => published,
+        None => SignedCheckpoint::sign(nothing, &signer)?,
+    };
+    let signed = SignedCheckpoint::sign(guard, &signer)?;
+    let mut log = Log { store, signer, published, signed, broken: false };
     if log.store.disk.get(VKEY)?.is_none() {
+        let vkey = format!("{}\n", log.signer.verifier());
         log.store.disk.put(VKEY, vkey.as_bytes())?;
     }
-    let kept = expect_kept(&log)?;
-    if published.as_ref().map(|signed| &signed.checkpoint) != Some(&current.checkpoint) || !kept {
-        // a process died between saying what it would sign and publishing it; its `last-signed` may not
-        // have reached the disk, so that is written again too before anything is signed
-        log.publish(&current)?;
-    } else if let Some(published) = published {
-        // keep the note as it stands: it may carry cosignatures
-        log.current = published;
-    }
+    complete(&mut log)?;
     log.store.disk.sync()?;
     Ok(log)
+}
+
+/// A process may have died between saying what it would sign, publishing it and keeping the note.
+fn complete(log: &mut Log) -> Result<(), LogError> {
+    let kept = kept_note(log)?;
+    let is_published = log.unpublished().is_none() && log.store.disk.get(CHECKPOINT)?.is_some();
+    match kept {
+        Some(_) if is_published => log.signed = log.published.clone(),
+        // it was published once, so everybody may see it again
+        Some(kept) => log.publish(&kept.note)?,
+        None => {
+            // the `last-signed` may not have reached the disk, so it is written again before anything is signed
+            log.swap_last_signed(&log.signed.checkpoint.clone())?;
+            if log.unpublished().is_none() {
+                // the note as it stands: it may carry cosignatures
+                log.publish(&log.published.note.clone())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn read_guard(disk: &Disk) -> Result<Checkpoint, LogError> {
@@ -56,18 +78,18 @@ fn read_guard(disk: &Disk) -> Result<Checkpoint, LogError> {
     parsed.map_err(|source| LogError::DamagedGuard { path, source })
 }
 
-/// Whether the note of this size was kept. If so, it must be about this tree.
-fn expect_kept(log: &Log) -> Result<bool, LogError> {
-    let path = format!("checkpoints/{}", log.size());
-    let Some(note) = log.store.disk.get(&path)? else { return Ok(false) };
+/// The kept note of the size that was signed last. It must be about this tree.
+fn kept_note(log: &Log) -> Result<Option<SignedCheckpoint>, LogError> {
+    let path = format!("checkpoints/{}", log.signed.checkpoint.size);
+    let Some(note) = log.store.disk.get(&path)? else { return Ok(None) };
     let kept = SignedCheckpoint::verify(&note, &log.signer.verifier())
-        .map_err(|source| log.damaged(ReadError::BadCheckpoint { path: path.clone(), source }))?
-        .checkpoint;
-    if kept != log.current.checkpoint {
-        let (size, computed) = (log.size(), log.root());
-        return Err(log.damaged(ReadError::Equivocation { path, size, kept: kept.root, computed }));
+        .map_err(|source| log.damaged(ReadError::BadCheckpoint { path: path.clone(), source }))?;
+    let ours = &log.signed.checkpoint;
+    if kept.checkpoint != *ours {
+        let (size, computed, kept) = (ours.size, ours.root, kept.checkpoint.root);
+        return Err(log.damaged(ReadError::Equivocation { path, size, kept, computed }));
     }
-    Ok(true)
+    Ok(Some(kept))
 }
 
 /// The key must be the one the log was created with, or readers will turn away from what it signs.

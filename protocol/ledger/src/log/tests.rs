@@ -5,7 +5,10 @@ use std::fs;
 use super::*;
 use crate::{
     disk::faults::{Faults, When},
-    reader::{Folder, replay, verify_history},
+    note::{KeyError, Note},
+    reader::{replay, verify_history},
+    tile::MAX_ENTRY_BYTES,
+    tree::empty_root,
 };
 
 const ORIGIN: &str = "logs.example.org/run/1";
@@ -160,6 +163,80 @@ fn a_restored_old_copy_is_refused() {
     assert!(matches!(log.check_seen(&new_note), Err(LogError::Behind { seen_size: 20, size: 10 })));
 }
 
+/// The whole folder is put back as it was, the guard with it: nothing in it contradicts anything, and yet its key has
+/// signed more since.
+#[test]
+fn a_restored_copy_of_the_whole_folder_refuses_to_sign() {
+    let home = tempfile::tempdir().unwrap();
+    let (dir, backup) = (home.path().join("log"), home.path().join("backup"));
+    let mut log = Log::create(&dir, ORIGIN, &SEED).unwrap();
+    log.append(&entries(0, 10)).unwrap();
+    drop(log);
+    crate::disk::copy_tree(&dir, &backup);
+    let mut log = Log::open(&dir, &SEED).unwrap();
+    log.append(&entries(10, 20)).unwrap();
+    let newest = log.checkpoint_note();
+    drop(log);
+
+    let refused = |dir: &Path| {
+        let error = Log::open(dir, &SEED).unwrap_err();
+        assert!(matches!(error, LogError::Copied { .. }), "{error:?}");
+        assert!(error.to_string().contains("is a copy or was restored from a backup"), "{error}");
+    };
+    refused(&backup);
+    // in the original's place, too
+    fs::remove_dir_all(&dir).unwrap();
+    crate::disk::copy_tree(&backup, &dir);
+    refused(&dir);
+    // a renamed folder is the same folder; one that was claimed goes on, and can be held against what others have
+    Log::claim(&backup).unwrap();
+    let moved = home.path().join("moved");
+    fs::rename(&backup, &moved).unwrap();
+    let log = Log::open(&moved, &SEED).unwrap();
+    assert!(matches!(log.check_seen(newest.as_bytes()), Err(LogError::Behind { seen_size: 20, size: 10 })));
+    assert!(matches!(Log::claim(&home.path().join("none")), Err(LogError::NoLog { .. })));
+}
+
+#[test]
+fn what_is_signed_is_shown_to_nobody_before_it_is_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::create(dir.path(), ORIGIN, &SEED).unwrap();
+    log.append(&entries(0, 3)).unwrap();
+    let first = log.sign(&entries(3, 5)).unwrap().clone();
+    assert_eq!((first.checkpoint.size, log.size()), (5, 3));
+    assert_eq!(accepted(dir.path()), entries(0, 3));
+    assert_eq!(log.entries(0, 10, usize::MAX).unwrap(), entries(0, 3));
+    assert_eq!(log.entry(4).unwrap(), b"entry 4", "the writer itself knows it");
+    // more may be signed meanwhile; then only the newest may be published
+    let second = log.sign(&entries(5, 300)).unwrap().clone();
+    assert!(matches!(log.publish(&first.note), Err(LogError::NotSigned { signed: 300, got: 5 })));
+    let stranger =
+        SignedCheckpoint::sign(second.checkpoint.clone(), &SignerKey::log(ORIGIN, &[2; 32]).unwrap());
+    assert!(matches!(log.publish(&stranger.unwrap().note), Err(LogError::Checkpoint(_))));
+    assert_eq!(log.unpublished(), Some(&second));
+    drop(log);
+
+    let log = Log::open_unpublished(dir.path(), &SEED).unwrap();
+    assert_eq!((log.size(), log.signed().checkpoint.size), (3, 300), "a restart doesn't publish");
+    assert_eq!(accepted(dir.path()), entries(0, 3));
+    drop(log);
+
+    let mut log = Log::open_unpublished(dir.path(), &SEED).unwrap();
+    let witness = SignerKey::cosigner("w.example.org", &[7; 32]).unwrap();
+    let mut note = Note::parse(log.unpublished().unwrap().note.as_bytes()).unwrap();
+    note.add(witness.sign(note.text(), 1)).unwrap();
+    log.publish(&note.to_string()).unwrap();
+    assert_eq!(accepted(dir.path()), entries(0, 300));
+    assert!(log.unpublished().is_none());
+    drop(log);
+    let mut log = Log::open(dir.path(), &SEED).unwrap();
+    assert_eq!(log.checkpoint_note(), note.to_string(), "the cosignature stays");
+    // a late witness's line is added to what is published
+    note.add(SignerKey::cosigner("v.example.org", &[8; 32]).unwrap().sign(note.text(), 2)).unwrap();
+    log.publish(&note.to_string()).unwrap();
+    assert_eq!(fs::read_to_string(dir.path().join("checkpoints/300")).unwrap(), note.to_string());
+}
+
 #[test]
 fn a_damaged_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
@@ -256,7 +333,11 @@ fn a_kill_while_recovering_is_recovered_from() {
         fs::write(dir.path().join(CHECKPOINT), old).unwrap();
         fs::remove_file(dir.path().join("checkpoints/9")).unwrap();
         let disk = Disk::lock(dir.path()).unwrap().with_faults(Faults::at(step, When::After));
-        let finished = open::open_on(disk, &SEED).is_ok();
+        let recovered = open::open_on(disk, &SEED).and_then(|mut log| {
+            let signed = log.unpublished().cloned().expect("nine are signed, five are published");
+            log.publish(&signed.note)
+        });
+        let finished = recovered.is_ok();
         assert_eq!(Log::open(dir.path(), &SEED).unwrap().size(), 9);
         assert_eq!(accepted(dir.path()), entries(0, 9));
         if finished {

@@ -166,6 +166,26 @@ fn a_consistency_proof_tells_a_lying_operator_from_a_lying_sender() {
 }
 
 #[test]
+fn a_checkpoint_without_its_quorum_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut mirror = mirror(dir.path(), 10);
+    let witness = SignerKey::cosigner("w.example.org", &[7; 32]).unwrap();
+    mirror.require(format!("witness w {}\nquorum w\n", witness.verifier()).parse().unwrap());
+    let plain = note(&entries(0, 15));
+    let refused = mirror.extend(&entries(10, 15), &plain).unwrap_err();
+    let short = |error: &MirrorError| matches!(error, MirrorError::BadCheckpoint(CheckpointError::QuorumShort { cosigned, known: 1, .. }) if cosigned.is_empty());
+    assert!(short(&refused), "{refused:?}");
+    assert_eq!((mirror.size(), mirror.staged_size()), (10, 10));
+    // but its signature alone accuses a log of two histories
+    let fork: Vec<Vec<u8>> = (0..10).map(|i| format!("another {i}").into_bytes()).collect();
+    assert!(matches!(mirror.commit(&note(&fork)), Err(MirrorError::Equivocation { size: 10, .. })));
+    let mut cosigned = Note::parse(plain.as_bytes()).unwrap();
+    cosigned.add(witness.sign(cosigned.text(), 1)).unwrap();
+    mirror.extend(&entries(10, 15), &cosigned.to_string()).unwrap();
+    assert_eq!(mirror.checkpoint_note(), Some(&*cosigned.to_string()));
+}
+
+#[test]
 fn a_folder_mirrors_one_log() {
     let dir = tempfile::tempdir().unwrap();
     let held = mirror(dir.path(), 1);

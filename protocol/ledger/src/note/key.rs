@@ -110,6 +110,12 @@ impl VerifierKey {
         self.kind
     }
 
+    /// The 32 bytes of the public key, whatever its name.
+    #[must_use]
+    pub fn public_bytes(&self) -> [u8; 32] {
+        self.key.to_bytes()
+    }
+
     /// Checks a signature over `text`; the inner option is the time of a cosignature.
     pub(super) fn check(&self, text: &str, blob: &[u8]) -> Option<Option<u64>> {
         match self.kind {

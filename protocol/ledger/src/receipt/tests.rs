@@ -3,7 +3,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{log::Log, note::NoteError, reader::Folder};
+use crate::{
+    log::Log,
+    note::{NoteError, SignerKey},
+    reader::Folder,
+};
 
 const ORIGIN: &str = "logs.example.org/run/1";
 
@@ -21,15 +25,18 @@ fn a_receipt_shows_its_entry_and_no_other() {
         let (receipt, vkey) = made(size, index);
         let read = Receipt::parse(receipt.to_string().as_bytes()).unwrap();
         assert_eq!(read, receipt);
-        let signed = read.verify(&index.to_be_bytes(), &vkey, &[], 0).unwrap();
-        assert_eq!(signed.checkpoint.size, size);
+        let witnessed = read.verify(&index.to_be_bytes(), &vkey, &Policy::none()).unwrap();
+        assert_eq!(witnessed.signed.checkpoint.size, size);
         assert!(matches!(
-            read.verify(b"another entry", &vkey, &[], 0),
+            read.verify(b"another entry", &vkey, &Policy::none()),
             Err(ReceiptError::NotIncluded { source: ProofError::RootMismatch { .. }, .. })
         ));
+        let witness = SignerKey::cosigner("w.example.org", &[9; 32]).unwrap().verifier();
+        let policy: Policy = format!("witness w {witness}\nquorum w\n").parse().unwrap();
+        let (quorum, cosigned) = ("w".to_owned(), Vec::new());
         assert_eq!(
-            read.verify(&index.to_be_bytes(), &vkey, &[], 1),
-            Err(ReceiptError::Checkpoint(CheckpointError::QuorumShort { needed: 1, got: 0 }))
+            read.verify(&index.to_be_bytes(), &vkey, &policy),
+            Err(ReceiptError::Checkpoint(CheckpointError::QuorumShort { quorum, cosigned, known: 1 }))
         );
     }
 }
@@ -56,8 +63,9 @@ fn malformed_receipts_are_refused_by_reason() {
     }
     assert_eq!(Receipt::parse(b"\xff"), Err(ReceiptError::NotUtf8));
     // well formed, but another index, or another tree
-    let verify =
-        |text: &str| Receipt::parse(text.as_bytes()).unwrap().verify(&3_u64.to_be_bytes(), &vkey, &[], 0);
+    let verify = |text: &str| {
+        Receipt::parse(text.as_bytes()).unwrap().verify(&3_u64.to_be_bytes(), &vkey, &Policy::none())
+    };
     assert!(verify(&good).is_ok());
     assert!(matches!(verify(&good.replace("index 3", "index 2")), Err(ReceiptError::NotIncluded { .. })));
     assert_eq!(

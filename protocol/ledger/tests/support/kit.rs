@@ -97,8 +97,23 @@ fn build_judge() -> Option<PathBuf> {
 
 /// The judge's verdict on a log: what it prints, and whether it accepts. `None` without a judge.
 pub(crate) fn judged(dir: &Path, vkey: &VerifierKey, with_history: bool) -> Option<Result<String, String>> {
+    judged_with(dir, vkey, with_history, &[], 0)
+}
+
+/// As [`judged`], and so many of these witnesses have to have cosigned.
+pub(crate) fn judged_with(
+    dir: &Path,
+    vkey: &VerifierKey,
+    with_history: bool,
+    witnesses: &[VerifierKey],
+    quorum: usize,
+) -> Option<Result<String, String>> {
     let mut command = Command::new(judge()?);
     command.arg("-dir").arg(dir).arg("-vkey").arg(vkey.to_string());
+    for witness in witnesses {
+        command.arg("-witness").arg(witness.to_string());
+    }
+    command.arg("-quorum").arg(quorum.to_string());
     if with_history {
         command.arg("-old").arg(dir.join("checkpoints/*"));
     }
