@@ -35,6 +35,7 @@ mod header;
 mod layout;
 mod positions;
 mod quantise;
+mod restore;
 mod select;
 mod settings;
 #[cfg(test)]

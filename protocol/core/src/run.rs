@@ -22,7 +22,7 @@ use talkoot_ledger::tree::{CompactRange, Hash, leaf_hash};
 
 pub use error::RuleError;
 pub use member::Member;
-pub use round::{CommitRecord, Draws, Phase, Round, SealRecord, VerdictRecord};
+pub use round::{CommitRecord, Draws, LateRecord, Phase, Round, SealRecord, VerdictRecord};
 
 use crate::{
     assignment::Cursor,
@@ -174,6 +174,7 @@ impl RunState {
             Event::Outcome(outcome) => self.outcome(author, outcome),
             Event::Penalty(penalty) => self.penalty(entry.index, penalty),
             Event::End(end) => self.end(entry.time_ms, end),
+            Event::Late(late) => self.late(entry.index, author, late),
         }
     }
 
