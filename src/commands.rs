@@ -14,10 +14,15 @@ mod node;
 pub(crate) mod run;
 mod verifier;
 
-use std::{net::SocketAddr, path::Path, process::ExitCode};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use talkoot_network::NetworkConfig;
 use talkoot_protocol::link::JoinLink;
 use tokio_util::sync::CancellationToken;
 
@@ -119,6 +124,37 @@ pub(crate) struct Listen {
     /// UDP address for blobs; port 0 takes any.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:0")]
     bulk_listen: SocketAddr,
+    /// Neither look for members on the local network nor be found there.
+    #[arg(long)]
+    no_lan: bool,
+    /// A file of members to meet, one address a line, as a member prints its own; lines with # are skipped.
+    #[arg(long, value_name = "FILE")]
+    bootstrap: Option<PathBuf>,
+    /// An address under which others can dial us, when it is not one that we listen on, as /ip4/192.0.2.1/udp/4001/quic-v1.
+    #[arg(long, value_name = "ADDRESS")]
+    announce: Vec<String>,
+}
+
+impl Listen {
+    /// The network's settings.
+    fn network(&self, seeder: bool) -> Result<NetworkConfig> {
+        let mut bootstrap = Vec::new();
+        if let Some(path) = &self.bootstrap {
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            bootstrap.extend(lines.map(str::to_owned));
+        }
+        Ok(NetworkConfig {
+            control_listen: self.listen,
+            bulk_listen: self.bulk_listen,
+            bootstrap,
+            lan: !self.no_lan,
+            seeder,
+            announce: self.announce.clone(),
+            ..NetworkConfig::default()
+        })
+    }
 }
 
 /// An error and its causes in one line.

@@ -45,6 +45,13 @@ impl Archive {
                 self.want(record.commit.trace, *member);
             }
         }
+        // Late work is checked when a commit goes on from it, and by auditors.
+        for (member, late) in &round.late {
+            self.want(late.commit.trace, *member);
+            if let Some(feedback) = late.commit.feedback_in {
+                self.want(feedback, *member);
+            }
+        }
         // What a replay of a drawn contribution starts from is evidence, whichever way the verdict goes.
         for index in round.draws.values().flatten() {
             if let Some((member, record)) = round.commit_at(*index)

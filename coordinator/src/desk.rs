@@ -4,6 +4,7 @@ use talkoot_ledger::LogError;
 use talkoot_protocol::{
     entry::{Entry, Statement},
     event::Event,
+    identity::Keypair,
     message::{MAX_ENTRIES, MAX_ENTRIES_BYTES, Request, Response},
     run::{RuleError, RunState},
 };
@@ -54,6 +55,11 @@ impl Desk {
         self.folder.log.append(&self.pending)?;
         self.pending.clear();
         Ok(true)
+    }
+
+    /// The operator's key.
+    pub(crate) const fn operator(&self) -> &Keypair {
+        &self.folder.operator
     }
 
     /// The latest signed checkpoint.

@@ -3,7 +3,6 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use talkoot_ledger::{Log, LogError, SignerKey};
@@ -19,6 +18,8 @@ use talkoot_protocol::{
     manifest::{Bindings, DatasetBinding, Manifest, ManifestError, RunId, Terms},
     run::{RuleError, RunState},
 };
+
+pub(crate) use crate::clock::now_ms;
 
 /// Why a run's folder cannot be made or opened.
 #[derive(Debug, thiserror::Error)]
@@ -112,12 +113,6 @@ pub struct Folder {
     pub(crate) log: Log,
     pub(crate) store: BlobStore,
     pub(crate) state: RunState,
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Folder {

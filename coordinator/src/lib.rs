@@ -12,6 +12,7 @@
 //! ```
 
 mod archive;
+mod clock;
 mod desk;
 mod folder;
 mod presence;

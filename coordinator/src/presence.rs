@@ -1,38 +1,39 @@
-//! Who is there: connected now, or lost only a moment ago.
+//! Who is there: heard a moment ago. A connection says little: a frozen member's stays open for seconds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use talkoot_protocol::identity::MemberId;
+use tokio::time::Instant;
 
-/// Connections, with a grace for those that were lost.
+/// Signs of life, with a grace for silence.
 #[derive(Debug)]
 pub(crate) struct Presence {
     grace: Duration,
-    lost: BTreeMap<MemberId, Instant>,
+    heard: BTreeMap<MemberId, Instant>,
 }
 
 impl Presence {
-    /// Members stay present for `grace` after their connection was lost.
+    /// Members stay present for `grace` after they were last heard.
     pub(crate) const fn new(grace: Duration) -> Self {
-        Self { grace, lost: BTreeMap::new() }
+        Self { grace, heard: BTreeMap::new() }
     }
 
-    pub(crate) fn connected(&mut self, member: MemberId) {
-        self.lost.remove(&member);
+    /// Takes note of when connected members were last heard.
+    pub(crate) fn hear(&mut self, heard: BTreeMap<MemberId, Instant>) {
+        for (member, at) in heard {
+            let last = self.heard.entry(member).or_insert(at);
+            *last = at.max(*last);
+        }
     }
 
-    pub(crate) fn disconnected(&mut self, member: MemberId, now: Instant) {
-        self.lost.insert(member, now);
-    }
-
-    /// Those in `connected`, and those whose grace has not run out.
-    pub(crate) fn present(&mut self, connected: BTreeSet<MemberId>, now: Instant) -> BTreeSet<MemberId> {
+    /// Whose grace has not run out.
+    pub(crate) fn present(&mut self, now: Instant) -> BTreeSet<MemberId> {
         let grace = self.grace;
-        self.lost.retain(|member, at| !connected.contains(member) && now.duration_since(*at) < grace);
-        connected.into_iter().chain(self.lost.keys().copied()).collect()
+        self.heard.retain(|_, at| now.saturating_duration_since(*at) < grace);
+        self.heard.keys().copied().collect()
     }
 }
 
@@ -41,16 +42,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lost_member_is_present_until_its_grace_runs_out() {
-        let member = MemberId::from_bytes([1; 32]);
+    fn a_silent_member_is_present_until_its_grace_runs_out() {
+        let (member, other) = (MemberId::from_bytes([1; 32]), MemberId::from_bytes([2; 32]));
         let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
         let mut presence = Presence::new(Duration::from_secs(5));
-        presence.disconnected(member, start);
-        assert!(presence.present(BTreeSet::new(), start + Duration::from_secs(4)).contains(&member));
-        assert!(presence.present(BTreeSet::new(), start + Duration::from_secs(6)).is_empty());
-        presence.disconnected(member, start);
-        presence.connected(member);
-        assert!(presence.present(BTreeSet::from([member]), start).contains(&member));
-        assert!(presence.present(BTreeSet::new(), start).is_empty(), "a reconnection ends the grace");
+        presence.hear(BTreeMap::from([(member, start), (other, after(2))]));
+        assert_eq!(presence.present(after(4)), BTreeSet::from([member, other]));
+        // a connection that was lost: nothing new is heard, and nothing old is forgotten
+        presence.hear(BTreeMap::new());
+        assert_eq!(presence.present(after(6)), BTreeSet::from([other]));
+        presence.hear(BTreeMap::from([(member, after(6)), (other, after(1))]));
+        assert_eq!(presence.present(after(6)), BTreeSet::from([member, other]));
+        assert_eq!(presence.present(after(8)), BTreeSet::from([member]));
     }
 }

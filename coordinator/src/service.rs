@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    net::SocketAddr,
     path::Path,
     time::{Duration, Instant},
 };
@@ -10,12 +9,13 @@ use std::{
 use talkoot_ledger::LogError;
 use talkoot_network::{Network, NetworkConfig, NetworkError, NetworkEvent, ReplySender};
 use talkoot_protocol::{
+    announcement::{self, Announcement, Body},
     conductor::{Surroundings, next_event},
     digest::Digest,
     entry::Statement,
     identity::MemberId,
     link::{JoinLink, MAX_ADDRESSES as MAX_LINK_ADDRESSES},
-    message::{Request, Response, head_topic},
+    message::{Request, Response},
     run::{Phase, RuleError},
 };
 use tokio::sync::mpsc;
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     archive::Archive,
+    clock,
     desk::Desk,
     folder::{Folder, FolderError, now_ms, replace_file},
     presence::Presence,
@@ -34,16 +35,17 @@ const TICK: Duration = Duration::from_millis(200);
 /// Requests that are answered under one signed checkpoint: a burst of commits costs one fsync.
 const BURST: usize = 64;
 
+/// Members say something once in this time: so old may the word of one be that has just gone.
+const PING: Duration = Duration::from_secs(1);
+
 /// How long the coordinator of an ended run stays, so that everybody can fetch the last entries.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Where the coordinator listens.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// UDP address of the control plane.
-    pub control_listen: SocketAddr,
-    /// UDP address of the bulk plane.
-    pub bulk_listen: SocketAddr,
+    /// Where to listen. A coordinator is always a seeder: it has what members need, and is where they can meet.
+    pub network: NetworkConfig,
     /// Whether to return once the run has ended, or stay and serve it.
     pub stay: bool,
 }
@@ -76,6 +78,16 @@ pub enum CoordinatorError {
     },
 }
 
+/// The addresses that a link names: those that others can dial. The loopback only where there is nothing else.
+fn worth_telling(mut addresses: Vec<String>) -> Vec<String> {
+    let local = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
+    if !addresses.iter().all(local) {
+        addresses.retain(|address| !local(address));
+    }
+    addresses.truncate(MAX_LINK_ADDRESSES);
+    addresses
+}
+
 /// A running coordinator.
 #[derive(Debug)]
 pub struct Coordinator {
@@ -100,17 +112,17 @@ impl Coordinator {
     /// [`CoordinatorError`] when the folder holds no run or is in use, or an address is taken.
     pub async fn start(dir: &Path, options: Options) -> Result<Self, CoordinatorError> {
         let folder = Folder::open(dir)?;
+        clock::not_before(folder.state.time_ms());
         let run = folder.state.run();
         let config = NetworkConfig {
-            control_listen: options.control_listen,
-            bulk_listen: options.bulk_listen,
-            topics: vec![head_topic(&run)],
-            ..NetworkConfig::default()
+            topics: vec![announcement::topic(&run)],
+            seeder: true,
+            peers_file: Some(dir.join("peers.txt")),
+            ..options.network
         };
         let (network, events) =
             talkoot_network::start(config, &folder.operator, folder.store.clone()).await?;
-        let addresses = network.control_addresses().into_iter().take(MAX_LINK_ADDRESSES).collect();
-        let link = JoinLink { run, addresses };
+        let link = JoinLink { run, addresses: worth_telling(network.control_addresses()) };
         replace_file(&dir.join("link.txt"), format!("{link}\n").as_bytes())?;
         let (archive, arrivals) = Archive::new(network.clone(), folder.store.clone());
         let absence = folder.state.manifest().terms.deadlines.absence_s;
@@ -122,7 +134,7 @@ impl Coordinator {
             archive,
             arrivals,
             arrived: BTreeSet::new(),
-            presence: Presence::new(Duration::from_secs(absence.into())),
+            presence: Presence::new(Duration::from_secs(absence.into()) + PING),
             announced: 0,
             stay: options.stay,
             ended: None,
@@ -179,13 +191,11 @@ impl Coordinator {
         for _ in 0..BURST {
             let Some(event) = next else { break };
             match event {
-                NetworkEvent::Connected(member) => self.presence.connected(member),
-                NetworkEvent::Disconnected(member) => self.presence.disconnected(member, Instant::now()),
                 NetworkEvent::Request { from, body, reply } => {
                     let response = self.respond(from, &body);
                     answers.push((reply, response));
                 }
-                NetworkEvent::Gossip { .. } => {}
+                NetworkEvent::Connected(_) | NetworkEvent::Disconnected(_) | NetworkEvent::Gossip { .. } => {}
             }
             next = self.events.try_recv().ok();
         }
@@ -228,10 +238,11 @@ impl Coordinator {
 
     /// Says what the operator has to say, and tells everybody about a new head.
     async fn conduct(&mut self) -> Result<(), CoordinatorError> {
+        self.presence.hear(self.network.last_heard());
         loop {
             let around = Surroundings {
                 now_ms: now_ms(),
-                present: self.presence.present(self.network.connected(), Instant::now()),
+                present: self.presence.present(tokio::time::Instant::now()),
                 archived: self.archived(),
             };
             let Some(event) = next_event(self.desk.state(), &around) else { break };
@@ -247,9 +258,17 @@ impl Coordinator {
         let size = self.desk.state().size();
         if size != self.announced {
             self.announced = size;
-            self.network.publish(head_topic(&self.desk.state().run()), self.desk.head().into_bytes()).await;
+            self.announce().await;
         }
         Ok(())
+    }
+
+    /// Tells everybody that there is something new. Sizes only grow, so that an announcement that is played again is old.
+    async fn announce(&self) {
+        let run = self.desk.state().run();
+        let body = Body::Head { note: self.desk.head() };
+        let announcement = Announcement::sign(run, self.desk.operator(), self.announced, body);
+        self.network.publish(announcement::topic(&run), announcement.to_bytes()).await;
     }
 
     /// What the conductor may rely on: contributions of the current round and states that were reported for it.

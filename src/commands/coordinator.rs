@@ -22,11 +22,7 @@ pub(crate) struct Coordinator {
 
 impl Coordinator {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let options = talkoot_coordinator::Options {
-            control_listen: self.listen.listen,
-            bulk_listen: self.listen.bulk_listen,
-            stay: self.stay,
-        };
+        let options = talkoot_coordinator::Options { network: self.listen.network(true)?, stay: self.stay };
         serve(|cancel| async move {
             let coordinator = talkoot_coordinator::Coordinator::start(&self.dir, options).await?;
             Ok(coordinator.run(cancel).await?)

@@ -19,6 +19,10 @@ pub(crate) struct Node {
     join: String,
     #[command(flatten)]
     listen: Listen,
+    /// Help members behind routers: carry their control connections, and fetch for them what they cannot reach. For a
+    /// machine that others can dial.
+    #[arg(long)]
+    seeder: bool,
     /// Rehearse a liar: random, stale, lazy or wrong-data. It will be found out and excluded.
     #[arg(long, value_name = "LIE", hide = true)]
     cheat: Option<Cheat>,
@@ -29,8 +33,7 @@ impl Node {
         let options = talkoot_node::Options {
             dir: self.dir,
             link: read_link(&self.join)?,
-            control_listen: self.listen.listen,
-            bulk_listen: self.listen.bulk_listen,
+            network: self.listen.network(self.seeder)?,
             cheat: self.cheat,
         };
         serve(|cancel| async move {

@@ -5,17 +5,19 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, Subcommand};
+use qrcode::{EcLevel, QrCode, render::unicode};
 use talkoot_coordinator::{Folder, NewRun};
 use talkoot_dataset::{DatasetManifest, Tokenizer};
 use talkoot_protocol::{
     digest::{BlobRef, Digest},
+    link::JoinLink,
     manifest::{DatasetBinding, Manifest, RunId, Stage, Terms},
 };
 use talkoot_trainer::{config::ModelConfig, huggingface, presets, state::State};
 
-use super::{read_file, say, sum};
+use super::{read_file, read_link, say, sum};
 
 /// Makes a run, and exports its model.
 #[derive(Debug, Subcommand)]
@@ -24,6 +26,19 @@ pub(crate) enum Run {
     Init(Init),
     /// Writes the last agreed state as a Hugging Face folder.
     Export(Export),
+    /// Says the join link of a run that is being served, also as a QR code.
+    Link(Link),
+}
+
+/// Says a run's join link.
+#[derive(Debug, Args)]
+pub(crate) struct Link {
+    /// The run's folder, as its coordinator keeps it.
+    #[arg(long)]
+    dir: PathBuf,
+    /// Draw it as a QR code, for phones and posters.
+    #[arg(long)]
+    qr: bool,
 }
 
 /// Makes a run's folder.
@@ -78,6 +93,14 @@ impl Run {
                 }
                 say(&format!("serve it with: talkoot coordinator --dir {}", init.dir.display()));
             }
+            Self::Link(link) => {
+                let text = format!("@{}", link.dir.join("link.txt").display());
+                let joined = read_link(&text).context("the coordinator writes it when it starts")?;
+                if link.qr {
+                    say(&qr_code(&joined)?);
+                }
+                say(&joined.to_string());
+            }
             Self::Export(export) => {
                 let manifest = export_model(&export.dir, &export.out)?;
                 say(&format!("{}: model of run {}", export.out.display(), manifest.id()));
@@ -85,6 +108,18 @@ impl Run {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The link as a QR code of half blocks, dark on light whatever the terminal's colours.
+fn qr_code(link: &JoinLink) -> Result<String> {
+    let code = QrCode::with_error_correction_level(link.to_string(), EcLevel::L).map_err(|error| {
+        anyhow!("the link does not fit into a QR code ({error}); start the coordinator on fewer addresses")
+    })?;
+    Ok(code
+        .render::<unicode::Dense1x2>()
+        .dark_color(unicode::Dense1x2::Dark)
+        .light_color(unicode::Dense1x2::Light)
+        .build())
 }
 
 /// What a run's folder is made from.

@@ -18,6 +18,10 @@ pub(crate) struct Verifier {
     join: String,
     #[command(flatten)]
     listen: Listen,
+    /// Help members behind routers: carry their control connections, and fetch for them what they cannot reach. For a
+    /// machine that others can dial.
+    #[arg(long)]
+    seeder: bool,
 }
 
 impl Verifier {
@@ -25,8 +29,7 @@ impl Verifier {
         let options = talkoot_verifier::Options {
             dir: self.dir,
             link: read_link(&self.join)?,
-            control_listen: self.listen.listen,
-            bulk_listen: self.listen.bulk_listen,
+            network: self.listen.network(self.seeder)?,
         };
         serve(|cancel| async move {
             let verifier = tokio::select! {

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub(crate) mod drawn;
+pub(crate) mod nat;
+pub(crate) mod remote;
 
 use std::{
     fs,
@@ -25,6 +27,22 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(crate) fn talkoot() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_talkoot"));
     command.env("RAYON_NUM_THREADS", "1").env_remove("RUST_LOG");
+    command
+}
+
+/// The program under test with a wrong clock, by `libfaketime`; without it, with the right one, and a word about that.
+pub(crate) fn talkoot_with_clock(off: &str) -> Command {
+    let library = ["x86_64", "aarch64"]
+        .iter()
+        .map(|machine| format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketimeMT.so.1"))
+        .find(|path| Path::new(path).exists());
+    let mut command = talkoot();
+    match library {
+        Some(library) => {
+            command.env("LD_PRELOAD", library).env("FAKETIME", off).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        None => eprintln!("SKIPPED: no libfaketime (package faketime); the clocks of this test are right"),
+    }
     command
 }
 
@@ -117,6 +135,21 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// SIGSTOP: the process stands still, and its connections stay open.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
+    }
+
     /// SIGTERM, and wait for the end.
     pub(crate) fn terminate(mut self) {
         let pid = self.child.id().to_string();
@@ -205,10 +238,10 @@ impl World {
         self.folder.path().join(name)
     }
 
-    fn start(&self, name: &str, arguments: &[String]) -> Process {
+    fn start_with(&self, mut program: Command, name: &str, arguments: &[String]) -> Process {
         let log = self.path(&format!("{name}.log"));
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
-        let child = talkoot()
+        let child = program
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a log file"))
@@ -220,6 +253,15 @@ impl World {
 
     /// Starts the coordinator, always on the same port, and waits for its join link.
     pub(crate) fn coordinator(&self) -> Process {
+        self.coordinator_from(talkoot(), self.port)
+    }
+
+    /// Starts it on another port and with a clock that is off by so much.
+    pub(crate) fn moved_coordinator(&self, off: &str) -> Process {
+        self.coordinator_from(talkoot_with_clock(off), free_port())
+    }
+
+    fn coordinator_from(&self, program: Command, port: u16) -> Process {
         let link = self.path("run/link.txt");
         let _ = fs::remove_file(&link);
         let arguments = [
@@ -227,18 +269,27 @@ impl World {
             "--dir",
             &self.path("run").display().to_string(),
             "--listen",
-            &format!("127.0.0.1:{}", self.port),
+            &format!("127.0.0.1:{port}"),
             "--bulk-listen",
             "127.0.0.1:0",
         ]
         .map(str::to_owned);
-        let process = self.start("coordinator", &arguments);
+        let process = self.start_with(program, "coordinator", &arguments);
         self.wait_until("the join link", || link.exists());
         process
     }
 
     /// Starts a member: `role` is `node` or `verifier`.
     pub(crate) fn member(&self, role: &str, name: &str, more: &[&str]) -> Process {
+        self.member_from(talkoot(), role, name, more)
+    }
+
+    /// Starts a member whose clock is off by so much.
+    pub(crate) fn member_with_clock(&self, role: &str, name: &str, off: &str) -> Process {
+        self.member_from(talkoot_with_clock(off), role, name, &[])
+    }
+
+    fn member_from(&self, program: Command, role: &str, name: &str, more: &[&str]) -> Process {
         let mut arguments = [
             role,
             "--dir",
@@ -253,7 +304,7 @@ impl World {
         .map(str::to_owned)
         .to_vec();
         arguments.extend(more.iter().map(|&text| text.to_owned()));
-        self.start(name, &arguments)
+        self.start_with(program, name, &arguments)
     }
 
     /// The run's state, from the ledger's files.

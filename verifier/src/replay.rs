@@ -2,7 +2,7 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use talkoot_execution::{ExecutionError, Job, Packs, compare, execute};
+use talkoot_execution::{Executed, ExecutionError, Job, Packs, compare, execute, restore};
 use talkoot_protocol::{
     assignment::Work,
     digest::BlobRef,
@@ -28,6 +28,8 @@ pub(crate) struct Replay {
     pub(crate) feedback_in: Option<Vec<u8>>,
     /// The contributions that the round's moments come from.
     pub(crate) precedent: Vec<Vec<u8>>,
+    /// For work that missed its seal: the buffer that was said to hold all of it.
+    pub(crate) restored: Option<BlobRef>,
 }
 
 /// A finding of a blob that is not what was committed, before anything was executed.
@@ -70,6 +72,15 @@ impl Replay {
             }
             Err(error) => return Err(error),
         };
-        Ok(compare(&self.commit, &self.trace, &executed))
+        let finding = compare(&self.commit, &self.trace, &executed);
+        let Some(claimed) = self.restored.filter(|_| finding == Finding::Pass) else { return Ok(finding) };
+        let Executed { feedback_out, contribution, .. } = &executed;
+        let stage = self.round.open.stage;
+        let restored = restore(&self.manifest, &self.config, stage, feedback_out, contribution)?;
+        if BlobRef::of(&restored) == claimed {
+            Ok(finding)
+        } else {
+            Ok(disproved(DivergentPart::Feedback, &self.commit))
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The verifier's process.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use talkoot_network::{
     BlobStore, FetchError, Network, NetworkConfig, NetworkError, StoreError,
@@ -9,10 +9,9 @@ use talkoot_network::{
 use talkoot_protocol::{
     challenge::DrawKey,
     digest::BlobRef,
-    event::{Challenge, DivergentPart, Event, Finding, Join, Obstacle, Outcome, Role, Verdict},
+    event::{Challenge, Commit, DivergentPart, Event, Finding, Join, Obstacle, Outcome, Role, Verdict},
     identity::MemberId,
     link::JoinLink,
-    message::head_topic,
     run::{CommitRecord, Member, Phase, Round},
 };
 use talkoot_replica::{Follower, Inputs, ReplicaError, Submission, Weights};
@@ -31,10 +30,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// The run, and where it is met.
     pub link: JoinLink,
-    /// UDP address of the control plane.
-    pub control_listen: SocketAddr,
-    /// UDP address of the bulk plane.
-    pub bulk_listen: SocketAddr,
+    /// Where to listen, and how to meet others besides through the link.
+    pub network: NetworkConfig,
 }
 
 /// Why a verifier stopped.
@@ -75,6 +72,11 @@ pub struct Verifier {
     draw_key: DrawKey,
 }
 
+/// The round that the ledger is at.
+fn round_of(follower: &Follower) -> Option<u64> {
+    follower.state().round().map(|round| round.open.round)
+}
+
 /// What a verifier has to do next.
 enum Duty {
     Join,
@@ -94,12 +96,7 @@ impl Verifier {
     pub async fn start(options: Options) -> Result<Self, VerifierError> {
         let key = keyfile::load_or_create(&options.dir.join("keys/verifier.key"))?;
         let store = BlobStore::open(&options.dir.join("store"))?;
-        let config = NetworkConfig {
-            control_listen: options.control_listen,
-            bulk_listen: options.bulk_listen,
-            bootstrap: options.link.addresses.clone(),
-            topics: vec![head_topic(&options.link.run)],
-        };
+        let config = options.network.for_member(&options.link, &options.dir);
         let (network, events) = talkoot_network::start(config, &key, store.clone()).await?;
         let draw_key = DrawKey::of(&key);
         let ledger = options.dir.join("ledger");
@@ -219,13 +216,31 @@ impl Verifier {
         Ok(self.taken(&Event::Verdict(verdict)).await)
     }
 
+    /// Replays a commit, and before it the late work whose buffer it starts from: whoever answers for the one answers for the
+    /// other.
     async fn find(
         &mut self,
         round: &Round,
         member: MemberId,
         record: &CommitRecord,
     ) -> Result<Finding, VerifierError> {
-        let commit = &record.commit;
+        if let Some(late) = &record.late {
+            let finding = self.find_one(&late.round, member, &late.commit, Some(late.restored)).await?;
+            if finding != Finding::Pass {
+                tracing::warn!(member = %member.short(), index = late.index, ?finding, "late work is not what it was said to be");
+                return Ok(finding);
+            }
+        }
+        self.find_one(round, member, &record.commit, None).await
+    }
+
+    async fn find_one(
+        &mut self,
+        round: &Round,
+        member: MemberId,
+        commit: &Commit,
+        restored: Option<BlobRef>,
+    ) -> Result<Finding, VerifierError> {
         let manifest = self.follower.state().manifest().clone();
         // What the member itself has to hand out: when it does not, that is its fault.
         let patience = f64::from(manifest.terms.deadlines.verification_s) * WITHHELD_AFTER;
@@ -257,8 +272,9 @@ impl Verifier {
             let precedent = self.inputs.precedent(round).await?;
             Ok::<_, ReplicaError>((packs, start, precedent))
         };
-        let (packs, start, precedent) = match inputs.await {
-            Ok(inputs) => inputs,
+        let (packs, start, precedent) = match self.follower.while_unchanged(round_of, inputs).await {
+            Ok(Some(inputs)) => inputs,
+            Ok(None) => return Ok(Finding::Inconclusive(Obstacle::InputsUnavailable)),
             Err(error) => {
                 tracing::warn!(%error, "a replay lacks its inputs");
                 return Ok(Finding::Inconclusive(Obstacle::InputsUnavailable));
@@ -275,6 +291,7 @@ impl Verifier {
             feedback_in: commit.feedback_in.map(read).transpose()?,
             precedent,
             commit: commit.clone(),
+            restored,
             manifest,
         };
         let found =
@@ -294,7 +311,8 @@ impl Verifier {
     async fn report(&mut self) -> Result<bool, VerifierError> {
         let state = self.follower.state().clone();
         let Some(round) = state.round() else { return Ok(false) };
-        let next = self.weights.advance(state.manifest(), self.inputs.config(), round).await?;
+        let next = self.weights.advance(state.manifest(), self.inputs.config(), round);
+        let Some(next) = self.follower.while_unchanged(round_of, next).await? else { return Ok(true) };
         Ok(self.taken(&Event::Outcome(Outcome { round: round.open.round, state: next })).await)
     }
 }

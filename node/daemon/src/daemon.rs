@@ -3,21 +3,20 @@
 use std::{
     collections::VecDeque,
     io,
-    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
+use talkoot_execution::restore;
 use talkoot_network::{
     BlobStore, Network, NetworkConfig, NetworkError, StoreError,
     keyfile::{self, KeyFileError},
 };
 use talkoot_protocol::{
     digest::BlobRef,
-    event::{Commit, Event, Join, Outcome, Role},
+    event::{Commit, Event, Join, Late, Outcome, Role},
     identity::MemberId,
     link::JoinLink,
-    message::head_topic,
-    run::RunState,
+    run::{Phase, RunState},
 };
 use talkoot_replica::{Follower, Inputs, ReplicaError, Submission, Weights};
 use tokio_util::sync::CancellationToken;
@@ -43,10 +42,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// The run, and where it is met.
     pub link: JoinLink,
-    /// UDP address of the control plane.
-    pub control_listen: SocketAddr,
-    /// UDP address of the bulk plane.
-    pub bulk_listen: SocketAddr,
+    /// Where to listen, and how to meet others besides through the link.
+    pub network: NetworkConfig,
     /// A lie to rehearse.
     pub cheat: Option<Cheat>,
 }
@@ -94,6 +91,14 @@ pub enum NodeError {
     Panicked,
 }
 
+/// What the ledger asks of this node, and in which round.
+fn asked(revealed: Option<u64>) -> impl Fn(&Follower) -> (Task, Option<u64>) {
+    move |follower| {
+        let round = follower.state().round().map(|round| round.open.round);
+        (next_task(follower.state(), &follower.id(), revealed), round)
+    }
+}
+
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
@@ -108,6 +113,8 @@ pub struct Node {
     cheat: Option<Cheat>,
     previous: Previous,
     revealed: Option<u64>,
+    /// The last round whose late work was told, or refused.
+    late: Option<u64>,
     /// Blobs of past rounds, oldest first, to be dropped in time.
     kept: VecDeque<Vec<BlobRef>>,
     /// Traffic counters when the current round began.
@@ -123,12 +130,7 @@ impl Node {
     pub async fn start(options: Options) -> Result<Self, NodeError> {
         let key = keyfile::load_or_create(&options.dir.join("keys/node.key"))?;
         let store = BlobStore::open(&options.dir.join("store"))?;
-        let config = NetworkConfig {
-            control_listen: options.control_listen,
-            bulk_listen: options.bulk_listen,
-            bootstrap: options.link.addresses.clone(),
-            topics: vec![head_topic(&options.link.run)],
-        };
+        let config = options.network.for_member(&options.link, &options.dir);
         let (network, events) = talkoot_network::start(config, &key, store.clone()).await?;
         tracing::info!(member = %key.id().short(), "node is on the network");
         let ledger = options.dir.join("ledger");
@@ -142,6 +144,7 @@ impl Node {
             cheat: options.cheat,
             previous: None,
             revealed: None,
+            late: None,
             kept: VecDeque::new(),
             traffic_mark: (0, 0),
             follower,
@@ -179,14 +182,22 @@ impl Node {
         loop {
             self.follower.sync().await?;
             let task = next_task(self.follower.state(), &self.me(), self.revealed);
-            if let Some(running) = &training
-                && (task != Task::Train || self.round_number() != Some(running.round))
-            {
-                tracing::warn!(round = running.round, "the round was sealed without this node");
-                running.stop();
-                training = None;
+            if let Some(running) = &training {
+                if self.round_number() != Some(running.round) {
+                    tracing::warn!(round = running.round, "the run went on without this node");
+                    running.stop();
+                    training = None;
+                } else if task != Task::Train && running.stop() {
+                    tracing::warn!(
+                        round = running.round,
+                        "the round was sealed without this node; it keeps what it learnt"
+                    );
+                }
             }
             self.report_progress(training.as_ref())?;
+            if training.is_none() && self.hand_in_late().await? {
+                continue;
+            }
             let stepped = match task {
                 Task::Join => self.join().await?,
                 Task::Train if training.is_none() => {
@@ -262,9 +273,17 @@ impl Node {
         let Some(work) = round.work_of(&me) else { return Ok(None) };
         self.say("fetching shards and weights")?;
         let manifest = state.manifest();
-        let packs = self.inputs.packs(manifest, round.open.stage, work).await?;
-        let start = self.weights.at(round.open.start_state, self.inputs.config()).await?.clone();
-        let precedent = self.inputs.precedent(round).await?;
+        // both may wait for ever: a state that nobody has any more, once the run has gone on
+        let inputs = async {
+            let packs = self.inputs.packs(manifest, round.open.stage, work).await?;
+            let start = self.weights.at(round.open.start_state, self.inputs.config()).await?.clone();
+            let precedent = self.inputs.precedent(round).await?;
+            Ok::<_, ReplicaError>((packs, start, precedent))
+        };
+        let still = asked(self.revealed);
+        let Some((packs, start, precedent)) = self.follower.while_unchanged(still, inputs).await? else {
+            return Ok(None);
+        };
         self.say("training")?;
         Ok(Some(Training::start(Assignment {
             manifest: manifest.clone(),
@@ -309,7 +328,63 @@ impl Node {
         let path = self.status_path.with_file_name("commit.pending");
         self.pending.keep(&commit).map_err(|source| NodeError::Io { path, source })?;
         self.previous = Some((executed.contribution, executed.trace));
-        self.hand_in(commit).await
+        if self.awaits(commit.round) { self.hand_in(commit).await } else { Ok(()) }
+    }
+
+    /// Whether the run waits for this node's commit to a round.
+    fn awaits(&self, round: u64) -> bool {
+        let task = next_task(self.follower.state(), &self.me(), self.revealed);
+        task == Task::Train && self.round_number() == Some(round)
+    }
+
+    /// The commit that missed the seal of the current round, if there is one that has not been told yet.
+    fn late_commit(&self) -> Option<Commit> {
+        let (state, me) = (self.follower.state(), self.me());
+        let round = state.round()?;
+        let number = round.open.round;
+        let told =
+            round.commits.contains_key(&me) || round.late.contains_key(&me) || self.late == Some(number);
+        if !matches!(state.phase(), Phase::Sealed | Phase::Closed) || told || round.work_of(&me).is_none() {
+            return None;
+        }
+        self.pending.of_round(number).filter(|commit| self.holds(commit))
+    }
+
+    /// Tells that a commit missed the seal, with the buffer that keeps what it would have sent. Whether there was one.
+    async fn hand_in_late(&mut self) -> Result<bool, NodeError> {
+        let Some(commit) = self.late_commit() else { return Ok(false) };
+        let Some(round) = self.follower.state().round() else { return Ok(false) };
+        let (number, stage) = (round.open.round, round.open.stage);
+        self.say("keeping what came too late")?;
+        let (manifest, config) = (self.follower.state().manifest().clone(), self.inputs.config().clone());
+        let store = self.store.clone();
+        let work = commit.clone();
+        let restored = tokio::task::spawn_blocking(move || -> Result<BlobRef, ReplicaError> {
+            let read = |blob: BlobRef| store.read(&blob.digest, blob.bytes);
+            let (feedback, contribution) = (read(work.feedback_out)?, read(work.contribution)?);
+            Ok(store.put(&restore(&manifest, &config, stage, &feedback, &contribution)?)?)
+        });
+        let restored = restored.await.map_err(|_| NodeError::Panicked)??;
+        let blobs = vec![commit.contribution, commit.trace, commit.feedback_out, restored];
+        for blob in &blobs {
+            self.store.reveal(&blob.digest)?;
+        }
+        let late = Event::Late(Box::new(Late { commit, restored }));
+        match self.follower.submit(&late).await {
+            Submission::Accepted { index } => {
+                tracing::info!(index, round = number, "what came too late is kept for the next round");
+                self.late = Some(number);
+                self.status.late += 1;
+                self.kept.push_back(blobs);
+            }
+            Submission::Refused { reason } => {
+                // the copy may only have been behind: the run has gone on, or the commit was taken after all
+                tracing::warn!(reason, "what came too late is lost");
+                self.late = Some(number);
+            }
+            Submission::Unreachable => self.follower.wait().await,
+        }
+        Ok(true)
     }
 
     /// Hands a commit in, again and again while the coordinator is away, until it is taken or the round is over.
@@ -333,8 +408,7 @@ impl Node {
             }
             self.follower.wait().await;
             self.follower.sync().await?;
-            let task = next_task(self.follower.state(), &self.me(), self.revealed);
-            if task != Task::Train || self.round_number() != Some(commit.round) {
+            if !self.awaits(commit.round) {
                 return Ok(());
             }
         }
@@ -361,7 +435,10 @@ impl Node {
         self.say("computing the next state")?;
         let state = self.follower.state().clone();
         let Some(round) = state.round() else { return Ok(false) };
-        let next = self.weights.advance(state.manifest(), self.inputs.config(), round).await?;
+        let next = self.weights.advance(state.manifest(), self.inputs.config(), round);
+        let Some(next) = self.follower.while_unchanged(asked(self.revealed), next).await? else {
+            return Ok(false);
+        };
         self.status.state = next.digest.to_string();
         let outcome = Event::Outcome(Outcome { round: round.open.round, state: next });
         match self.follower.submit(&outcome).await {
@@ -415,6 +492,11 @@ impl Node {
 
     fn report_progress(&mut self, training: Option<&Training>) -> Result<(), NodeError> {
         self.book_traffic();
+        let (reach, ways) = (*self.network.reach().borrow(), self.network.ways().borrow().clone());
+        self.status.reachability = reach.reachability.to_string();
+        self.status.relays = reach.relays;
+        self.status.peers = self.network.connected().len();
+        (self.status.punched, self.status.unreachable) = (ways.punched.len(), ways.unreachable.len());
         if let Some(training) = training {
             let (step, loss) = training.progress();
             self.status.step = step;

@@ -23,6 +23,24 @@ pub struct Status {
     pub loss: Option<f32>,
     /// Commits that were accepted.
     pub commits: u64,
+    /// Commits that missed their seal and were kept for a later round.
+    #[serde(default)]
+    pub late: u64,
+    /// How others can reach it: unknown, public, private.
+    #[serde(default)]
+    pub reachability: String,
+    /// Members that are connected.
+    #[serde(default)]
+    pub peers: usize,
+    /// Relays that others can meet it through.
+    #[serde(default)]
+    pub relays: usize,
+    /// Members whose bulk planes are reached through a hole in a router.
+    #[serde(default)]
+    pub punched: usize,
+    /// Members that there is no direct way to; seeders pass on what they have.
+    #[serde(default)]
+    pub unreachable: usize,
     /// The state that it holds.
     pub state: String,
     /// Traffic of every round so far.

@@ -60,9 +60,10 @@ impl Training {
         Self { round, steps, task, stop, progress }
     }
 
-    /// Asks the thread to stop after the step that it is in.
-    pub(crate) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+    /// Asks the thread to stop after the step that it is in; what was done by then is the result.
+    /// Whether it had not been asked before.
+    pub(crate) fn stop(&self) -> bool {
+        !self.stop.swap(true, Ordering::Relaxed)
     }
 
     /// Steps done, and the loss of the last one.
@@ -70,7 +71,7 @@ impl Training {
         self.progress.lock().map_or((0, None), |progress| *progress)
     }
 
-    /// The result, once it is there; none when it was stopped. Cancel-safe.
+    /// The result, once it is there; none when it was stopped before its first step was done. Cancel-safe.
     pub(crate) async fn result(&mut self) -> Option<Result<Option<Trained>, ExecutionError>> {
         (&mut self.task).await.ok()
     }
@@ -106,7 +107,7 @@ fn train(
         }
         _ => execute(&job, source, &mut on_step)?,
     };
-    if stop.load(Ordering::Relaxed) && executed.steps.len() < steps as usize {
+    if executed.steps.is_empty() {
         return Ok(None);
     }
     let train_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);

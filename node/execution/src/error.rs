@@ -2,7 +2,7 @@
 
 use talkoot_trainer::{
     aggregate::AggregateError,
-    contribution::{EncodeError, FeedbackError, LayoutError},
+    contribution::{DecodeError, EncodeError, FeedbackError, LayoutError},
     inner::InnerError,
 };
 
@@ -42,6 +42,9 @@ pub enum ExecutionError {
     /// The pseudo-gradient cannot be encoded.
     #[error("the pseudo-gradient cannot be encoded: {0}")]
     Encode(#[from] EncodeError),
+    /// A contribution cannot be decoded.
+    #[error("the contribution cannot be decoded: {0}")]
+    Decode(#[from] DecodeError),
     /// The outer step failed.
     #[error("the outer step failed: {0}")]
     Aggregate(#[from] AggregateError),

@@ -137,8 +137,9 @@ pub fn execute(
         .collect();
     let delta: Vec<&[f32]> = delta.iter().map(Vec::as_slice).collect();
     let tokens = outcome.steps.iter().map(|step| step.tokens).sum();
-    let origin =
-        Origin { round: job.round.open.round, member: *job.work.member.as_bytes(), steps: job.steps, tokens };
+    // fewer than asked for when the work was stopped
+    let steps = u32::try_from(outcome.steps.len()).unwrap_or(u32::MAX);
+    let origin = Origin { round: job.round.open.round, member: *job.work.member.as_bytes(), steps, tokens };
     let settings = codec_settings(&job.manifest.terms.contribution);
     let contribution =
         contribution::encode_with(&settings, &layout, &origin, &delta, factors.as_ref(), &mut feedback)?;
@@ -151,6 +152,27 @@ pub fn execute(
     })
 }
 
+/// The error-feedback buffer of work that missed its seal: `feedback_out`, with what `contribution` would have sent given
+/// back.
+///
+/// # Errors
+///
+/// [`ExecutionError`] when the blobs are not of this stage.
+pub fn restore(
+    manifest: &Manifest,
+    config: &ModelConfig,
+    stage_index: u32,
+    feedback_out: &[u8],
+    contribution: &[u8],
+) -> Result<Vec<u8>, ExecutionError> {
+    let (stage, _) = manifest.stage(stage_index).ok_or(ExecutionError::NoSuchStage { stage: stage_index })?;
+    let layout = layout_of(config, stage)?;
+    let settings = codec_settings(&manifest.terms.contribution);
+    let mut feedback = ErrorFeedback::from_bytes(feedback_out, &layout)?;
+    feedback.give_back(contribution, &settings, &layout)?;
+    Ok(feedback.to_bytes())
+}
+
 /// A loss in nats as the ledger holds it; 0 for what is no number.
 pub(crate) fn micronats(loss: f32) -> u64 {
     // Saturating: a negative or absent loss becomes 0, an absurd one the greatest integer.
@@ -161,11 +183,12 @@ impl Executed {
     /// The commit to this result.
     pub fn commit(&self, job: &Job<'_>, feedback_in: Option<BlobRef>, train_ms: u64) -> Commit {
         let loss = |step: Option<&StepRecord>| step.map_or(0, |step| micronats(step.loss));
+        let steps = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
         Commit {
             round: job.round.open.round,
             start_state: job.round.open.start_state.digest,
-            work: job.work.digest(job.steps),
-            steps: job.steps,
+            work: job.work.digest(steps),
+            steps,
             contribution: BlobRef::of(&self.contribution),
             trace: BlobRef::of(&self.trace),
             feedback_in,

@@ -22,7 +22,7 @@ pub use aggregate::{Aggregated, aggregate};
 pub use compare::compare;
 pub use config::{ConfigFileError, parse_config};
 pub use error::ExecutionError;
-pub use execute::{Executed, Job, execute};
+pub use execute::{Executed, Job, execute, restore};
 pub use layout::{codec_settings, layout_of, modules_of};
 pub use moments::moments_of;
 pub use packs::{Packs, open_packs};

@@ -85,6 +85,7 @@ impl World {
             precedent,
             confirmations: 1,
             commits: BTreeMap::new(),
+            late: BTreeMap::new(),
             seal: None,
             draws: BTreeMap::new(),
             verdicts: Vec::new(),

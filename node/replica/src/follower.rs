@@ -6,13 +6,14 @@ use std::{
 };
 
 use talkoot_ledger::{Mirror, VerifierKey};
-use talkoot_network::{Network, NetworkEvent};
+use talkoot_network::{Network, NetworkEvent, Offence};
 use talkoot_protocol::{
+    announcement::{self, Listener},
     entry::Statement,
     event::{Event, Leave},
     identity::{Keypair, MemberId},
     manifest::RunId,
-    message::{MAX_ENTRIES, Request, Response, head_topic},
+    message::{MAX_ENTRIES, Request, Response},
     run::{Member, Phase, RunState},
 };
 use tokio::sync::mpsc::Receiver;
@@ -38,6 +39,7 @@ pub struct Follower {
     mirror: Mirror,
     mirror_dir: PathBuf,
     state: RunState,
+    heads: Listener,
 }
 
 /// What became of a statement.
@@ -101,7 +103,17 @@ impl Follower {
                 source,
             })?;
         }
-        Ok(Self { network, events, key, mirror, mirror_dir: dir.to_owned(), state })
+        // wherever it goes: a link names where the coordinator was
+        network.keep(state.manifest().bindings.operator).await;
+        Ok(Self {
+            network,
+            events,
+            key,
+            mirror,
+            mirror_dir: dir.to_owned(),
+            state,
+            heads: Listener::default(),
+        })
     }
 
     /// The run's state as far as it was followed.
@@ -173,14 +185,23 @@ impl Follower {
     ///
     /// Cancel-safe: an event that was taken is only a hint to look.
     pub async fn wait(&mut self) {
-        let topic = head_topic(&self.state.run());
+        let topic = announcement::topic(&self.state.run());
         let pause = tokio::time::sleep(POLL);
         tokio::pin!(pause);
         loop {
             tokio::select! {
                 () = &mut pause => return,
                 event = self.events.recv() => match event {
-                    Some(NetworkEvent::Gossip { topic: heard, .. }) if heard == topic => return,
+                    Some(NetworkEvent::Gossip { topic: heard, from, body }) if heard == topic => {
+                        match self.heads.take(&body, &self.state.run(), &self.coordinator()) {
+                            Ok(_) => return,
+                            Err(error) if error.is_offence() => {
+                                tracing::warn!(from = %from.short(), %error, "an announcement is refused");
+                                self.network.blame(from, Offence::Lie).await;
+                            }
+                            Err(error) => tracing::debug!(from = %from.short(), %error, "an announcement is left aside"),
+                        }
+                    }
                     Some(NetworkEvent::Request { reply, .. }) => {
                         let reason = "this member does not serve the ledger".to_owned();
                         reply.send(Response::NotServed { reason }.to_bytes());
@@ -192,6 +213,36 @@ impl Follower {
                         return;
                     }
                 },
+            }
+        }
+    }
+
+    /// Does `work` while `what` stays what it is; nothing when it changes first. Meanwhile the ledger is followed.
+    ///
+    /// A blob is waited for as long as nobody has it. For a member that slept, or was cut off, that may be for ever: the run
+    /// went on, and nobody keeps what it was waiting for.
+    ///
+    /// # Errors
+    ///
+    /// As `work`, and as [`sync`](Self::sync).
+    pub async fn while_unchanged<T, K: PartialEq>(
+        &mut self,
+        what: impl Fn(&Self) -> K,
+        work: impl Future<Output = Result<T, ReplicaError>>,
+    ) -> Result<Option<T>, ReplicaError> {
+        let began = what(self);
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done.map(Some),
+                () = self.wait() => {
+                    self.sync().await?;
+                    if what(self) != began {
+                        tracing::info!("the run has gone on; what was being fetched is of no use any more");
+                        return Ok(None);
+                    }
+                }
             }
         }
     }

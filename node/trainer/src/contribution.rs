@@ -37,6 +37,7 @@ mod header;
 mod layout;
 mod positions;
 mod quantise;
+mod restore;
 mod select;
 mod settings;
 #[cfg(test)]

@@ -51,6 +51,9 @@ pub enum Event {
     /// The operator ends the run.
     #[n(11)]
     End(#[n(0)] End),
+    /// A member missed the seal, and keeps what it had to say for a later round.
+    #[n(12)]
+    Late(#[n(0)] Box<Late>),
 }
 
 impl Event {
@@ -69,6 +72,7 @@ impl Event {
             Self::Outcome(_) => "outcome",
             Self::Penalty(_) => "penalty",
             Self::End(_) => "end",
+            Self::Late(_) => "late",
         }
     }
 }
@@ -188,6 +192,19 @@ pub struct Commit {
     /// Time that the inner steps took, in milliseconds, as the member says.
     #[n(11)]
     pub train_ms: u64,
+}
+
+/// A commit that missed the seal. Nothing of it enters this round; what it would have sent goes back into the member's error
+/// feedback, so that a later contribution carries it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Late {
+    /// The commit as it would have been, perhaps to fewer steps than the seat has.
+    #[n(0)]
+    pub commit: Commit,
+    /// The error-feedback buffer after giving back: `feedback_out` plus the decoded contribution.
+    #[n(1)]
+    pub restored: BlobRef,
 }
 
 /// The list of commits is closed.

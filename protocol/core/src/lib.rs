@@ -10,8 +10,10 @@
 //! conductor  what the operator has to say next, as a function of that state
 //! assignment which packs a seat trains on     challenge  which contributions are checked
 //! message    requests and answers between members and the coordinator
+//! announcement  what is told to everybody by gossip      link  how newcomers are told where to go
 //! ```
 
+pub mod announcement;
 pub mod assignment;
 pub mod canonical;
 pub mod challenge;

@@ -1,7 +1,8 @@
 //! The join link: all that a newcomer needs, in one line of text.
 //!
-//! `talkoot:<run id>@<multiaddr>,<multiaddr>...`, each address ending in `/p2p/<peer id>`. The run id is the hash
-//! of the manifest, so that the addresses need not be trusted: whoever answers with another manifest is refused.
+//! `talkoot:<run id>@<multiaddr>,<multiaddr>...`, each address ending in `/p2p/<peer id>`, or `talkoot:<run id>@lan` for
+//! whom the local network is enough. The run id is the hash of the manifest, so that the addresses need not be trusted:
+//! whoever answers with another manifest is refused.
 
 use std::{fmt, str::FromStr};
 
@@ -9,6 +10,12 @@ use crate::manifest::RunId;
 
 /// Greatest number of addresses in a link.
 pub const MAX_ADDRESSES: usize = 16;
+
+/// Longest link in bytes: the run id, the addresses, and what stands between them.
+pub const MAX_LINK_BYTES: usize = 128 + MAX_ADDRESSES * (MAX_ADDRESS_BYTES + 1);
+
+/// In the place of addresses: members are looked for on the local network.
+const LAN: &str = "lan";
 
 /// Greatest length of an address in bytes.
 const MAX_ADDRESS_BYTES: usize = 256;
@@ -18,7 +25,7 @@ const MAX_ADDRESS_BYTES: usize = 256;
 pub struct JoinLink {
     /// The run.
     pub run: RunId,
-    /// Addresses of members, as multiaddr text.
+    /// Addresses of members, as multiaddr text; without any, members are looked for on the local network.
     pub addresses: Vec<String>,
 }
 
@@ -32,7 +39,8 @@ pub struct ParseLinkError {
 
 impl fmt::Display for JoinLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "talkoot:{}@{}", self.run, self.addresses.join(","))
+        let addresses = if self.addresses.is_empty() { LAN.to_owned() } else { self.addresses.join(",") };
+        write!(f, "talkoot:{}@{addresses}", self.run)
     }
 }
 
@@ -42,9 +50,15 @@ impl FromStr for JoinLink {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
         let wrong = |reason| ParseLinkError { reason, got: text.chars().take(120).collect() };
+        if text.len() > MAX_LINK_BYTES {
+            return Err(wrong("it is too long"));
+        }
         let rest = text.strip_prefix("talkoot:").ok_or_else(|| wrong("it does not start with talkoot:"))?;
         let (run, addresses) = rest.split_once('@').ok_or_else(|| wrong("it has no @"))?;
         let run = run.parse().map_err(|_| wrong("its run id is not 64 hexadecimal digits"))?;
+        if addresses == LAN {
+            return Ok(Self { run, addresses: Vec::new() });
+        }
         let addresses: Vec<String> = addresses.split(',').map(str::to_owned).collect();
         if addresses.len() > MAX_ADDRESSES {
             return Err(wrong("it has more than 16 addresses"));
@@ -58,6 +72,8 @@ impl FromStr for JoinLink {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::digest::Digest;
 
@@ -70,6 +86,32 @@ mod tests {
         assert_eq!(link.to_string().parse::<JoinLink>(), Ok(link.clone()));
         for wrong in ["", "talkoot:", "talkoot:12@/ip4/1", &link.to_string().replace('@', "#")] {
             assert!(wrong.parse::<JoinLink>().is_err(), "{wrong}");
+        }
+        let run = Digest::of(b"run");
+        let lan = JoinLink { run, addresses: Vec::new() };
+        assert_eq!(lan.to_string(), format!("talkoot:{run}@lan"));
+        assert_eq!(lan.to_string().parse::<JoinLink>(), Ok(lan));
+        let many = vec!["/ip4/127.0.0.1"; MAX_ADDRESSES + 1].join(",");
+        assert!(
+            format!("talkoot:{run}@{many}")
+                .parse::<JoinLink>()
+                .unwrap_err()
+                .to_string()
+                .contains("more than 16")
+        );
+        let long = format!("talkoot:{run}@/{}", "x".repeat(MAX_LINK_BYTES));
+        assert!(long.parse::<JoinLink>().unwrap_err().to_string().contains("too long"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_written_the_same(text in "talkoot:[0-9a-f]{64}@(lan|(/[a-z0-9/.]{1,40}(,/[a-z0-9/.]{1,40}){0,4}))") {
+            prop_assert_eq!(text.parse::<JoinLink>().map(|link| link.to_string()), Ok(text));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "(talkoot:)?[0-9a-f]{0,70}@?\\PC{0,80}") {
+            let _ = text.parse::<JoinLink>();
         }
     }
 }

@@ -124,8 +124,3 @@ impl Response {
         canonical::from_bytes("response", bytes, MAX_RESPONSE_BYTES)
     }
 }
-
-/// Name of the gossip topic on which a run's latest signed checkpoint is announced.
-pub fn head_topic(run: &crate::manifest::RunId) -> String {
-    format!("talkoot/{run}/head")
-}

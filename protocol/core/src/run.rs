@@ -22,7 +22,9 @@ use talkoot_ledger::tree::{CompactRange, Hash, leaf_hash};
 
 pub use error::RuleError;
 pub use member::Member;
-pub use round::{CommitRecord, Draws, Judgement, Phase, Precedent, Round, SealRecord, VerdictRecord};
+pub use round::{
+    CommitRecord, Draws, Judgement, LateRecord, Phase, Precedent, Round, SealRecord, VerdictRecord,
+};
 
 use crate::{
     assignment::Cursor,
@@ -174,6 +176,7 @@ impl RunState {
             Event::Outcome(outcome) => self.outcome(author, outcome),
             Event::Penalty(penalty) => self.penalty(entry.index, penalty),
             Event::End(end) => self.end(entry.time_ms, end),
+            Event::Late(late) => self.late(entry.index, author, late),
         }
     }
 

@@ -183,6 +183,7 @@ round_close = structure(
 outcome = structure(must("round", u64), must("state", blob))
 penalty = structure(must("member", member), must("verdict", u64))
 end = structure(must("rounds", u64), must("state", blob))
+late = structure(must("commit", commit), must("restored", blob))
 
 
 def manifest(_):
@@ -202,6 +203,7 @@ KINDS = [
     ("outcome", outcome),
     ("penalty", penalty),
     ("end", end),
+    ("late", late),
 ]
 event = choice(*[[read] for _, read in KINDS])
 

@@ -20,7 +20,7 @@ use talkoot_protocol::{
     entry::MAX_STATEMENT_BYTES,
     event::{
         Challenge, Commit, Divergence, DivergentPart, End, Event, Exclusion, ExclusionReason, Finding, Join,
-        Leave, Obstacle, Outcome, Penalty, Role, RoundClose, RoundOpen, Seal, Seat, Verdict,
+        Late, Leave, Obstacle, Outcome, Penalty, Role, RoundClose, RoundOpen, Seal, Seat, Verdict,
     },
     identity::{Keypair, MemberId},
 };
@@ -120,7 +120,10 @@ fn event() -> impl Strategy<Value = Event> {
     let penalty =
         (member(), number()).prop_map(|(member, verdict)| Event::Penalty(Penalty { member, verdict }));
     let end = (number(), blob()).prop_map(|(rounds, state)| Event::End(End { rounds, state }));
+    let late =
+        (commit(), blob()).prop_map(|(commit, restored)| Event::Late(Box::new(Late { commit, restored })));
     prop_oneof![
+        late,
         join,
         leave,
         open,

@@ -10,8 +10,8 @@ use talkoot_protocol::{
     digest::{BlobRef, Digest},
     entry::{Entry, Statement},
     event::{
-        Challenge, Commit, Divergence, DivergentPart, Event, ExclusionReason, Finding, Join, Leave, Outcome,
-        Role, Verdict,
+        Challenge, Commit, Divergence, DivergentPart, Event, ExclusionReason, Finding, Join, Late, Leave,
+        Outcome, Role, Verdict,
     },
     identity::{Keypair, MemberId},
     manifest::{Bindings, DatasetBinding, Manifest, Terms},
@@ -258,6 +258,103 @@ fn work_of_a_vanished_member_is_dealt_again() {
     let dealt: Vec<u64> =
         world.state.round().unwrap().work.iter().flat_map(|work| work.steps.concat()).collect();
     assert!(lost.iter().all(|pack| dealt.contains(pack)), "{lost:?} are among {dealt:?}");
+}
+
+/// A world in which the first two of three trainers have committed, the third was too late, and its work is told.
+fn one_is_late() -> (World, Vec<Keypair>, Keypair, Late) {
+    let mut world = World::new();
+    let trainers = keys(3);
+    let verifier = Keypair::from_seed([20; 32]);
+    for key in &trainers {
+        world.join(key, Role::Trainer);
+    }
+    world.join(&verifier, Role::Verifier);
+    world.conduct();
+    let late = Late { commit: world.commit_of(&trainers[2]), restored: BlobRef::of(b"restored") };
+    world.commit(&trainers[0]);
+    world.commit(&trainers[1]);
+    let event = Event::Late(Box::new(late.clone()));
+    let early = world.say(&trainers[2], &event);
+    assert!(
+        matches!(early, Err(RuleError::WrongPhase { kind: "late", phase: Phase::Training })),
+        "{early:?}"
+    );
+    world.around.present.remove(&trainers[2].id());
+    world.around.now_ms += 20_000;
+    world.conduct();
+    assert_eq!(world.phase(), Phase::Sealed);
+    world.around.present.insert(trainers[2].id());
+    world.say(&trainers[2], &event).unwrap();
+    (world, trainers, verifier, late)
+}
+
+/// Takes a sealed round to its end and opens the next one.
+fn next_round(world: &mut World, trainers: &[Keypair], verifier: &Keypair) {
+    let round = world.state.round().unwrap().open.round;
+    for commit in world.draw(verifier) {
+        world.say(verifier, &Event::Verdict(Verdict { round, commit, finding: Finding::Pass })).unwrap();
+    }
+    world.conduct();
+    for key in trainers {
+        world.report(key);
+    }
+    world.conduct();
+    assert_eq!(world.phase(), Phase::Training);
+}
+
+#[test]
+fn what_came_too_late_is_carried_by_the_next_commit_and_checked_with_it() {
+    let (mut world, trainers, verifier, late) = one_is_late();
+    let id = trainers[2].id();
+    assert_eq!(world.state.members()[&id].feedback, Some((0, late.restored)));
+    let again = world.say(&trainers[2], &Event::Late(Box::new(late.clone())));
+    assert!(matches!(again, Err(RuleError::AlreadySaid { kind: "late", .. })), "{again:?}");
+    let committed = world.say(&trainers[0], &Event::Late(Box::new(late.clone())));
+    assert!(committed.is_err(), "who committed was not late: {committed:?}");
+    next_round(&mut world, &trainers, &verifier);
+
+    let old = late.commit.feedback_in;
+    let mut forgetful = world.commit_of(&trainers[2]);
+    assert_eq!(forgetful.feedback_in, Some(late.restored));
+    forgetful.feedback_in = Some(old.unwrap_or(late.commit.feedback_out));
+    assert!(
+        world.say(&trainers[2], &Event::Commit(forgetful)).is_err(),
+        "neither the old buffer nor another"
+    );
+    for key in &trainers {
+        world.commit(key);
+    }
+    let record = &world.state.round().unwrap().commits[&id];
+    let carried = record.late.as_ref().expect("who checks the commit sees the late work");
+    assert_eq!((carried.commit.clone(), carried.restored), (late.commit.clone(), late.restored));
+    assert_eq!(carried.round.work_of(&id).unwrap().digest(late.commit.steps), late.commit.work);
+    assert!(world.state.round().unwrap().commits[&trainers[0].id()].late.is_none());
+    world.conduct();
+    assert!(world.state.members()[&id].late.is_none(), "carried once");
+}
+
+#[test]
+fn late_work_is_bound_by_the_rules_of_a_commit_and_by_its_round() {
+    let (mut world, trainers, verifier, late) = one_is_late();
+    next_round(&mut world, &trainers, &verifier);
+    let old = world.say(&trainers[2], &Event::Late(Box::new(late.clone())));
+    assert!(matches!(old, Err(RuleError::WrongPhase { .. })), "the next round is open: {old:?}");
+    // late a second time in a row, on top of what nobody has checked yet
+    let second = Late { commit: world.commit_of(&trainers[2]), restored: BlobRef::of(b"restored twice") };
+    world.commit(&trainers[0]);
+    world.commit(&trainers[1]);
+    world.around.present.remove(&trainers[2].id());
+    world.around.now_ms += 20_000;
+    world.conduct();
+    let refused = world.say(&trainers[2], &Event::Late(Box::new(second.clone())));
+    assert!(matches!(refused, Err(RuleError::AlreadySaid { .. })), "{refused:?}");
+    let mut boasting = second.clone();
+    (boasting.commit.feedback_in, boasting.commit.tokens) = (None, u64::MAX);
+    let refused = world.say(&trainers[2], &Event::Late(Box::new(boasting)));
+    assert!(matches!(refused, Err(RuleError::Mismatch { field: "tokens", .. })), "{refused:?}");
+    let mut from_zero = second;
+    from_zero.commit.feedback_in = None;
+    world.say(&trainers[2], &Event::Late(Box::new(from_zero))).unwrap();
 }
 
 #[test]

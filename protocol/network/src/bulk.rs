@@ -12,6 +12,7 @@
 mod dial;
 mod error;
 mod fetch;
+pub(crate) mod punch;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -20,8 +21,7 @@ mod wire;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
-    net::{SocketAddr, UdpSocket},
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -30,18 +30,19 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use quinn::{Endpoint, TokioRuntime, VarInt};
+use quinn::VarInt;
 use talkoot_protocol::{
     digest::{BlobRef, Digest},
     identity::{Keypair, MemberId},
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use self::error::{BulkError, FetchError};
 use self::{
     dial::Dialler,
     fetch::{Download, MAX_BLOB_BYTES, blocking},
+    punch::{ACCEPTED, Accepted, socket::Probes},
     serve::Server,
     wire::{Request, Response},
 };
@@ -63,6 +64,9 @@ struct Inner {
     store: BlobStore,
     peers: watch::Receiver<BTreeMap<MemberId, SocketAddr>>,
     dialler: Dialler,
+    server: Server,
+    probes: Probes,
+    accepted: Mutex<Option<mpsc::Receiver<Accepted>>>,
     sent: Arc<AtomicU64>,
     /// Members whose bytes were disproved.
     dropped: Mutex<BTreeSet<MemberId>>,
@@ -117,23 +121,22 @@ impl Bulk {
         store: BlobStore,
         peers: watch::Receiver<BTreeMap<MemberId, SocketAddr>>,
     ) -> Result<Self, BulkError> {
-        let socket_error = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => BulkError::InUse { address: listen },
-            _ => BulkError::Socket { address: listen, source },
-        };
-        let socket = UdpSocket::bind(listen).map_err(socket_error)?;
-        let server = tls::server(key, wire::ALPN)?;
-        let endpoint = Endpoint::new(tls::endpoint(key)?, Some(server), socket, Arc::new(TokioRuntime))
-            .map_err(socket_error)?;
-        let local = endpoint.local_addr().map_err(socket_error)?;
+        let (endpoint, probes) = punch::endpoint(listen, key)?;
+        let local = endpoint.local_addr().map_err(|source| BulkError::Socket { address: listen, source })?;
         let sent = Arc::new(AtomicU64::new(0));
-        let serving = Server::new(store.clone(), sent.clone()).run(endpoint.clone());
+        let (accepted, newcomers) = mpsc::channel(ACCEPTED);
+        let (dialled, ours) = mpsc::channel(ACCEPTED);
+        let server = Server::new(store.clone(), sent.clone(), accepted);
+        let serving = server.clone().run(endpoint.clone(), ours);
         Ok(Self(Arc::new(Inner {
             me: key.id(),
             local,
             store,
             peers,
-            dialler: Dialler::new(endpoint, key.clone()),
+            dialler: Dialler::new(endpoint, key.clone(), dialled),
+            server,
+            probes,
+            accepted: Mutex::new(Some(newcomers)),
             sent,
             dropped: Mutex::default(),
             downloads: Mutex::default(),

@@ -1,25 +1,37 @@
 //! One handle for both planes.
 
 #[cfg(test)]
+mod flood;
+#[cfg(test)]
 mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
 };
 
 use talkoot_protocol::{
+    announcement,
     digest::{BlobRef, Digest},
     identity::{Keypair, MemberId},
+    link::JoinLink,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use crate::{
     bulk::{Bulk, FetchError},
-    control::{Control, ControlConfig, NetworkEvent},
+    control::{Control, ControlConfig, NetworkEvent, Offence, ReachStatus},
     error::{NetworkError, RequestError},
     store::BlobStore,
+    ways::{Ways, WaysStatus},
 };
+
+/// Signals of others that wait; more are refused.
+const SIGNALS: usize = 64;
 
 /// Where a member listens and whom it meets first.
 #[derive(Debug, Clone)]
@@ -32,13 +44,43 @@ pub struct NetworkConfig {
     pub bootstrap: Vec<String>,
     /// Gossip topics to listen to. Publishing does not need an entry here.
     pub topics: Vec<String>,
+    /// Find members on the local network by mDNS, and be found. Never on the loopback.
+    pub lan: bool,
+    /// Help members behind routers: carry their control connections, and fetch for them what they cannot reach. For
+    /// those who can be dialled and have bandwidth to give.
+    pub seeder: bool,
+    /// Addresses under which others can dial the control plane, as multiaddrs without a peer id, where they are not those
+    /// that are listened on: a forwarded port, a cloud's outer address.
+    pub announce: Vec<String>,
+    /// Where the members that were met are kept for the next start. A cache.
+    pub peers_file: Option<PathBuf>,
 }
 
 impl Default for NetworkConfig {
     /// Loopback, any ports, nobody to meet.
     fn default() -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { control_listen: any, bulk_listen: any, bootstrap: Vec::new(), topics: Vec::new() }
+        Self {
+            control_listen: any,
+            bulk_listen: any,
+            bootstrap: Vec::new(),
+            topics: Vec::new(),
+            lan: false,
+            seeder: false,
+            announce: Vec::new(),
+            peers_file: None,
+        }
+    }
+}
+
+impl NetworkConfig {
+    /// The same for a member of the run that `link` names, whose files are in `dir`.
+    #[must_use]
+    pub fn for_member(mut self, link: &JoinLink, dir: &Path) -> Self {
+        self.bootstrap.extend(link.addresses.iter().cloned());
+        self.topics.push(announcement::topic(&link.run));
+        self.peers_file = Some(dir.join("peers.txt"));
+        self
     }
 }
 
@@ -65,6 +107,7 @@ pub struct Network {
     id: MemberId,
     control: Control,
     bulk: Bulk,
+    ways: Ways,
 }
 
 /// Starts both planes: listens, serves the store's visible blobs, and goes to meet the bootstrap members.
@@ -79,18 +122,25 @@ pub async fn start(
     key: &Keypair,
     store: BlobStore,
 ) -> Result<(Network, mpsc::Receiver<NetworkEvent>), NetworkError> {
-    // bulk first: control tells its port; the addresses of the others come back through the watch
-    let (bulk_addresses, peers) = watch::channel(BTreeMap::new());
-    let bulk = Bulk::start(config.bulk_listen, key, store, peers).await?;
+    // bulk first: control tells its port; what control learns of the others comes back through the table
+    let (table, peers) = watch::channel(BTreeMap::new());
+    let bulk = Bulk::start(config.bulk_listen, key, store.clone(), peers).await?;
+    let (signals, heard) = mpsc::channel(SIGNALS);
     let control = ControlConfig {
         listen: config.control_listen,
         bulk_port: bulk.local_addr().port(),
         bootstrap: &config.bootstrap,
         topics: &config.topics,
-        bulk_addresses,
+        lan: config.lan,
+        seeder: config.seeder,
+        announce: &config.announce,
+        peers_file: config.peers_file,
+        signals,
     };
     let (control, events) = Control::start(control, key).await?;
-    Ok((Network { id: key.id(), control, bulk }, events))
+    let passing = config.seeder.then_some(store);
+    let ways = Ways::start(key.id(), control.clone(), bulk.clone(), passing, heard, table);
+    Ok((Network { id: key.id(), control, bulk, ways }, events))
 }
 
 impl Network {
@@ -130,6 +180,31 @@ impl Network {
         self.control.connected()
     }
 
+    /// When connected members were last heard: each says something about once a second.
+    pub fn last_heard(&self) -> BTreeMap<MemberId, Instant> {
+        self.control.last_heard()
+    }
+
+    /// From now on the member is dialled for ever when it is lost, wherever it was last met.
+    pub async fn keep(&self, member: MemberId) {
+        self.control.keep(member).await;
+    }
+
+    /// Takes note of what a member did; for too much of it, it is not let in for a while.
+    pub async fn blame(&self, member: MemberId, offence: Offence) {
+        self.control.blame(member, offence).await;
+    }
+
+    /// Whether others can dial us, and its changes.
+    pub fn reach(&self) -> watch::Receiver<ReachStatus> {
+        self.control.reach()
+    }
+
+    /// How members behind routers are reached, and its changes.
+    pub fn ways(&self) -> watch::Receiver<WaysStatus> {
+        self.ways.status()
+    }
+
     /// Fetches a blob into the store from whoever has it, and waits for somebody to have it. Cancel-safe: what has come stays
     /// for the next time.
     ///
@@ -137,7 +212,7 @@ impl Network {
     ///
     /// [`FetchError`] when it can never come.
     pub async fn fetch(&self, blob: BlobRef) -> Result<(), FetchError> {
-        self.bulk.fetch(blob, &[]).await
+        self.fetch_from(blob, &[]).await
     }
 
     /// As [`fetch`](Self::fetch), asking `hints` first.
@@ -146,7 +221,11 @@ impl Network {
     ///
     /// As [`fetch`](Self::fetch).
     pub async fn fetch_from(&self, blob: BlobRef, hints: &[MemberId]) -> Result<(), FetchError> {
-        self.bulk.fetch(blob, hints).await
+        tokio::select! {
+            fetched = self.bulk.fetch(blob, hints) => fetched,
+            // never ends: when somebody cannot be reached, seeders are asked to fetch what it may have
+            () = self.ways.ask_seeders(blob) => Err(FetchError::Stopped),
+        }
     }
 
     /// The connected members that have a blob and would serve it.

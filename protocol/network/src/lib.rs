@@ -4,6 +4,7 @@
 //! facade    one handle for both planes: request, publish, fetch
 //! control   libp2p: who is there, gossip, requests and answers; small signed messages
 //! bulk      quinn on its own socket: blobs, verified while they stream, from several members at once
+//! ways      how bulk sockets behind routers are reached: holes, connections used both ways, seeders
 //! store     blobs as plain files named by their BLAKE3 hash
 //! keyfile   the secret key on disk
 //! ```
@@ -34,10 +35,16 @@ pub mod control;
 mod error;
 mod facade;
 pub mod keyfile;
+pub mod signal;
 pub mod store;
+mod ways;
 
 pub use bulk::FetchError;
-pub use control::{MAX_GOSSIP_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, NetworkEvent, ReplySender};
+pub use control::{
+    MAX_GOSSIP_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, NetworkEvent, Offence, ReachStatus,
+    Reachability, ReplySender,
+};
 pub use error::{NetworkError, RequestError};
 pub use facade::{Network, NetworkConfig, Traffic, start};
 pub use store::{BlobStore, StoreError};
+pub use ways::WaysStatus;

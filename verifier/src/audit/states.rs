@@ -11,7 +11,7 @@ use talkoot_protocol::{
     event::{Commit, Finding},
     identity::MemberId,
     manifest::Manifest,
-    run::{CommitRecord, Round, RunState},
+    run::{CommitRecord, LateRecord, Round, RunState},
 };
 use talkoot_trainer::{config::ModelConfig, state::State};
 
@@ -88,6 +88,12 @@ impl States {
                 );
             }
         }
+        for (member, late) in &round.late {
+            if self.is_chosen(late.index) {
+                let case = Case { manifest, config: &config, round: &late.round, start: &start };
+                self.replay_late(&case, *member, late, report);
+            }
+        }
         self.aggregate(manifest, &config, round, start, claimed, report);
     }
 
@@ -160,8 +166,23 @@ impl States {
     }
 
     fn replay_one(&self, case: &Case<'_>, member: MemberId, record: &CommitRecord, report: &mut Report) {
+        if let Some(finding) = self.execute(case, member, record.index, &record.commit, None, report) {
+            report.counts.replayed += 1;
+            self.judge(case.round, member, record, &finding, report);
+        }
+    }
+
+    /// Executes a commit again; nothing when what it needs is not here, which is reported.
+    fn execute(
+        &self,
+        case: &Case<'_>,
+        member: MemberId,
+        index: u64,
+        commit: &Commit,
+        restored: Option<BlobRef>,
+        report: &mut Report,
+    ) -> Option<Finding> {
         let Case { manifest, config, round, start } = *case;
-        let commit = &record.commit;
         let number = round.open.round;
         let Some(packs) = self.packs_of(manifest, round.open.stage) else {
             let index = manifest.stage(round.open.stage).map(|(_, data)| data.index);
@@ -169,18 +190,16 @@ impl States {
                 let what = format!("replays of stage {}", round.open.stage);
                 report.unchecked(unchecked(&index, what, &Absent::Missing));
             }
-            return;
+            return None;
         };
         // Buffers are archived for contributions that a verifier drew; without one there is nothing to start from.
-        let Ok(feedback_in) = commit.feedback_in.map(|blob| self.blobs.read(&blob)).transpose() else {
-            return;
-        };
+        let feedback_in = commit.feedback_in.map(|blob| self.blobs.read(&blob)).transpose().ok()?;
         let trace = match self.blobs.read(&commit.trace) {
             Ok(trace) => trace,
             Err(absent) => {
-                let what = format!("the replay of entry {} in round {number}", record.index);
+                let what = format!("the replay of entry {index} in round {number}");
                 report.unchecked(unchecked(&commit.trace, what, &absent));
-                return;
+                return None;
             }
         };
         let precedent = match self.precedent(round) {
@@ -188,10 +207,10 @@ impl States {
             Err((blob, absent)) => {
                 let what = format!("the moments that round {number} started from");
                 report.unchecked(unchecked(&blob, what, &absent));
-                return;
+                return None;
             }
         };
-        let Some(work) = round.work_of(&member) else { return };
+        let work = round.work_of(&member)?;
         let replay = Replay {
             manifest: manifest.clone(),
             config: config.clone(),
@@ -203,21 +222,36 @@ impl States {
             trace,
             feedback_in,
             precedent,
+            restored,
         };
-        let finding = match replay.run() {
-            Ok(finding) => finding,
+        match replay.run() {
+            Ok(finding) => Some(finding),
             Err(error) => {
                 // Shards that are not here: nobody's lie.
-                let index = manifest.stage(round.open.stage).map(|(_, data)| data.index);
-                if let Some(index) = index {
-                    let what = format!("the replay of entry {} in round {number} ({error})", record.index);
-                    report.unchecked(unchecked(&index, what, &Absent::Missing));
+                if let Some((_, data)) = manifest.stage(round.open.stage) {
+                    let what = format!("the replay of entry {index} in round {number} ({error})");
+                    report.unchecked(unchecked(&data.index, what, &Absent::Missing));
                 }
-                return;
+                None
             }
+        }
+    }
+
+    /// Replays work that missed its seal. It is a lie only when a commit went on from it.
+    fn replay_late(&self, case: &Case<'_>, member: MemberId, late: &LateRecord, report: &mut Report) {
+        let Some(finding) = self.execute(case, member, late.index, &late.commit, Some(late.restored), report)
+        else {
+            return;
         };
         report.counts.replayed += 1;
-        self.judge(round, member, record, &finding, report);
+        if finding != Finding::Pass {
+            report.lie(Lie::Contribution {
+                round: case.round.open.round,
+                commit: late.index,
+                member: member.to_string(),
+                finding: describe(&finding),
+            });
+        }
     }
 
     /// Compares what a replay found with what was done about it.

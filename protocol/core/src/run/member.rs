@@ -1,12 +1,15 @@
 //! What the ledger knows of a member.
 
+use std::sync::Arc;
+
+use super::LateRecord;
 use crate::{
     digest::{BlobRef, Digest},
     event::Role,
 };
 
 /// What the ledger knows of a member.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Member {
     /// What it does.
     pub role: Role,
@@ -22,6 +25,8 @@ pub struct Member {
     pub streak: u64,
     /// Error-feedback buffer after its last sealed commit, and the stage that the buffer belongs to.
     pub feedback: Option<(u32, BlobRef)>,
+    /// Late work whose buffer `feedback` is, until the next sealed commit.
+    pub late: Option<Arc<LateRecord>>,
     /// Inner steps a thousand seconds, as its last sealed commit says; none before the first.
     pub speed: Option<u64>,
     /// Sealed commits.

@@ -51,6 +51,7 @@ impl RunState {
                 excluded: None,
                 streak: 0,
                 feedback: None,
+                late: None,
                 speed: None,
                 sealed: 0,
             },

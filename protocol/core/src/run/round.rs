@@ -41,12 +41,27 @@ impl fmt::Display for Phase {
 }
 
 /// A commit and its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct CommitRecord {
     /// Ledger index.
     pub index: u64,
     /// What was committed.
     pub commit: Commit,
+    /// The late work whose buffer the commit starts from: who checks the one checks the other.
+    pub late: Option<Arc<LateRecord>>,
+}
+
+/// Work that missed a seal, and its place.
+#[derive(Debug, Clone)]
+pub struct LateRecord {
+    /// Ledger index.
+    pub index: u64,
+    /// What would have been committed.
+    pub commit: Commit,
+    /// The error-feedback buffer after giving back.
+    pub restored: BlobRef,
+    /// The round as far as this work hangs on it: opening, schedule, and this seat alone.
+    pub round: Round,
 }
 
 /// When and where a round was sealed.
@@ -106,6 +121,8 @@ pub struct Round {
     pub work: Vec<Work>,
     /// Commits so far.
     pub commits: BTreeMap<MemberId, CommitRecord>,
+    /// Work that missed the seal, by member.
+    pub late: BTreeMap<MemberId, Arc<LateRecord>>,
     /// The seal.
     pub seal: Option<SealRecord>,
     /// Draws so far, by verifier.
@@ -131,6 +148,25 @@ impl Round {
     /// What the seat of `member` is to do.
     pub fn work_of(&self, member: &MemberId) -> Option<&Work> {
         self.work.iter().find(|work| work.member == *member)
+    }
+
+    /// The same round with the seat of one member and nothing that was said.
+    pub fn seat_alone(&self, member: &MemberId) -> Self {
+        Self {
+            open: self.open.clone(),
+            open_ms: self.open_ms,
+            first_step: self.first_step,
+            precedent: self.precedent.clone(),
+            confirmations: self.confirmations,
+            work: self.work_of(member).cloned().into_iter().collect(),
+            commits: BTreeMap::new(),
+            late: BTreeMap::new(),
+            seal: None,
+            draws: BTreeMap::new(),
+            verdicts: Vec::new(),
+            close: None,
+            outcomes: BTreeMap::new(),
+        }
     }
 
     /// The commit with a ledger index, and who made it.

@@ -4,11 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use talkoot_ledger::tree::leaf_hash;
 
-use super::{CommitRecord, Phase, Precedent, Round, RuleError, RunState, SealRecord, error::same};
+use super::{
+    CommitRecord, LateRecord, Phase, Precedent, Round, RuleError, RunState, SealRecord, error::same,
+};
 use crate::{
     assignment::{self, PackOrder},
+    digest::BlobRef,
     entry::Entry,
-    event::{Commit, Role, RoundOpen, Seal, Seat},
+    event::{Commit, Late, Role, RoundOpen, Seal, Seat},
     identity::MemberId,
     manifest::{Assignment, InnerState},
 };
@@ -90,6 +93,7 @@ impl RunState {
             confirmations: self.manifest.terms.verification.confirmations.unwrap_or(1),
             work,
             commits: BTreeMap::new(),
+            late: BTreeMap::new(),
             seal: None,
             draws: BTreeMap::new(),
             verdicts: Vec::new(),
@@ -119,13 +123,59 @@ impl RunState {
 
     pub(super) fn commit(&mut self, index: u64, author: MemberId, commit: &Commit) -> Result<(), RuleError> {
         let kind = "commit";
-        let round = self.in_phase(kind, Phase::Training)?;
+        self.in_phase(kind, Phase::Training)?;
+        self.check_commit(kind, author, commit)?;
+        let member = self.active_member(kind, author, Role::Trainer)?;
+        let late = member.late.clone().filter(|late| commit.feedback_in == Some(late.restored));
+        if let Some(round) = &mut self.round {
+            round.commits.insert(author, CommitRecord { index, commit: commit.clone(), late });
+        }
+        Ok(())
+    }
+
+    /// Work that missed the seal. It may be told until the next round opens: by then the member has had time enough.
+    pub(super) fn late(&mut self, index: u64, author: MemberId, late: &Late) -> Result<(), RuleError> {
+        let kind = "late";
+        let phase = self.phase();
+        if !matches!(phase, Phase::Sealed | Phase::Closed) {
+            return Err(RuleError::WrongPhase { kind, phase });
+        }
+        let (stage, round) = self.check_commit(kind, author, &late.commit)?;
+        // one at a time: who checks the next commit checks the late work before it, and not a chain of them
+        let before = self.members.get(&author).and_then(|member| member.late.as_ref());
+        if before.is_some_and(|before| late.commit.feedback_in == Some(before.restored)) {
+            return Err(RuleError::AlreadySaid { kind, author });
+        }
+        self.check_blobs(kind, &[("restored", late.restored)])?;
+        let (commit, restored) = (late.commit.clone(), late.restored);
+        let record = Arc::new(LateRecord { index, commit, restored, round });
+        if let Some(member) = self.members.get_mut(&author) {
+            member.feedback = Some((stage, restored));
+            member.late = Some(Arc::clone(&record));
+        }
+        if let Some(round) = &mut self.round {
+            round.late.insert(author, record);
+        }
+        Ok(())
+    }
+
+    /// Checks what a member says of its work in the current round, in time or not. Returns the round's stage, and the round
+    /// with this seat alone.
+    fn check_commit(
+        &self,
+        kind: &'static str,
+        author: MemberId,
+        commit: &Commit,
+    ) -> Result<(u32, Round), RuleError> {
+        let Some(round) = &self.round else {
+            return Err(RuleError::WrongPhase { kind, phase: self.phase() });
+        };
         let member = self.active_member(kind, author, Role::Trainer)?;
         same(kind, "round", &commit.round, &round.open.round)?;
         let Some(work) = round.work_of(&author) else {
             return Err(RuleError::NotAMember { kind, author, wanted: "seated trainer" });
         };
-        if round.commits.contains_key(&author) {
+        if round.commits.contains_key(&author) || round.late.contains_key(&author) {
             return Err(RuleError::AlreadySaid { kind, author });
         }
         same(kind, "start_state", &commit.start_state, &round.open.start_state.digest)?;
@@ -155,12 +205,20 @@ impl RunState {
                 expected: format!("between 1 and {most}"),
             });
         }
+        self.check_blobs(
+            kind,
+            &[
+                ("contribution", commit.contribution),
+                ("trace", commit.trace),
+                ("feedback_out", commit.feedback_out),
+            ],
+        )?;
+        Ok((round.open.stage, round.seat_alone(&author)))
+    }
+
+    fn check_blobs(&self, kind: &'static str, blobs: &[(&'static str, BlobRef)]) -> Result<(), RuleError> {
         let longest = self.manifest.bindings.initial_state.bytes.saturating_add(BLOB_SLACK_BYTES);
-        for (field, blob) in [
-            ("contribution", commit.contribution),
-            ("trace", commit.trace),
-            ("feedback_out", commit.feedback_out),
-        ] {
+        for (field, blob) in blobs {
             if blob.bytes > longest {
                 return Err(RuleError::Mismatch {
                     kind,
@@ -169,9 +227,6 @@ impl RunState {
                     expected: format!("at most {longest} bytes"),
                 });
             }
-        }
-        if let Some(round) = &mut self.round {
-            round.commits.insert(author, CommitRecord { index, commit: commit.clone() });
         }
         Ok(())
     }
@@ -210,6 +265,7 @@ impl RunState {
             if let Some(member) = self.members.get_mut(id) {
                 let commit = &commit.commit;
                 member.feedback = Some((round.open.stage, commit.feedback_out));
+                member.late = None;
                 member.speed =
                     Some(u64::from(commit.steps).saturating_mul(1_000_000) / commit.train_ms.max(1));
                 member.sealed = member.sealed.saturating_add(1);

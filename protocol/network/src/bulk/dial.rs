@@ -12,7 +12,7 @@ use std::{
 
 use quinn::{Connection, Endpoint, RecvStream, VarInt};
 use talkoot_protocol::identity::{Keypair, MemberId};
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     serve::read_frame,
@@ -35,17 +35,19 @@ pub(super) struct Dialler {
     pub(super) endpoint: Endpoint,
     pub(super) key: Keypair,
     pub(super) received: AtomicU64,
+    /// Where connections that we make go to be served as well.
+    pub(super) dialled: mpsc::Sender<Connection>,
     slots: Mutex<BTreeMap<MemberId, Slot>>,
 }
 
 impl Dialler {
-    pub(super) fn new(endpoint: Endpoint, key: Keypair) -> Self {
-        Self { endpoint, key, received: AtomicU64::new(0), slots: Mutex::default() }
+    pub(super) fn new(endpoint: Endpoint, key: Keypair, dialled: mpsc::Sender<Connection>) -> Self {
+        Self { endpoint, key, received: AtomicU64::new(0), dialled, slots: Mutex::default() }
     }
 
     /// A live connection to `peer` at `address`.
-    async fn connection(&self, peer: MemberId, address: SocketAddr) -> Result<Connection, String> {
-        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(peer).or_default().clone();
+    pub(super) async fn connection(&self, peer: MemberId, address: SocketAddr) -> Result<Connection, String> {
+        let slot = self.slot(peer);
         let mut slot = slot.lock().await;
         match slot.take() {
             Some((at, connection)) if at == address && connection.close_reason().is_none() => {
@@ -63,8 +65,26 @@ impl Dialler {
             .await
             .map_err(|_| "no answer to the handshake")?
             .map_err(|error| error.to_string())?;
+        // full, the peer will make a connection of its own
+        let _ = self.dialled.try_send(connection.clone());
         *slot = Some((address, connection.clone()));
         Ok(connection)
+    }
+
+    fn slot(&self, peer: MemberId) -> Slot {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(peer).or_default().clone()
+    }
+
+    /// Takes a connection that is there already, unless there is another live one to the same address. Does nothing while
+    /// somebody is dialling the peer; it is to be called again now and then.
+    pub(super) fn adopt(&self, peer: MemberId, connection: &Connection) {
+        let slot = self.slot(peer);
+        let Ok(mut slot) = slot.try_lock() else { return };
+        let address = connection.remote_address();
+        let good = slot.as_ref().is_some_and(|(at, there)| *at == address && there.close_reason().is_none());
+        if !good {
+            *slot = Some((address, connection.clone()));
+        }
     }
 
     /// Forgets a connection that did not answer.

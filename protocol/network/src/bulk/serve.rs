@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -13,16 +14,20 @@ use libp2p::PeerId;
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
 use talkoot_protocol::digest::BlobRef;
 use tokio::{
-    sync::{AcquireError, Semaphore},
+    sync::{AcquireError, Semaphore, mpsc},
     task::JoinSet,
     time::timeout,
 };
 
 use super::{
+    punch::Accepted,
     tls,
     wire::{self, Request, Response},
 };
-use crate::store::{BlobStore, StoreError, tree};
+use crate::{
+    control::peer::member_of,
+    store::{BlobStore, StoreError, tree},
+};
 
 /// Connections served at once; each costs a few kilobytes while it is quiet.
 const MAX_CONNECTIONS: usize = 256;
@@ -44,6 +49,8 @@ const PART_BYTES: usize = 64 << 10;
 pub(super) struct Server {
     pub(super) store: BlobStore,
     pub(super) sent: Arc<AtomicU64>,
+    /// Where connections that peers make go to be used the other way round as well.
+    accepted: mpsc::Sender<Accepted>,
     turns: Arc<Semaphore>,
     /// What each connected peer may use; gone with its last connection.
     shares: Arc<Mutex<BTreeMap<PeerId, Weak<Share>>>>,
@@ -57,12 +64,12 @@ struct Share {
 }
 
 impl Server {
-    pub(super) fn new(store: BlobStore, sent: Arc<AtomicU64>) -> Self {
-        Self { store, sent, turns: Arc::new(Semaphore::new(MAX_SLICES)), shares: Arc::default() }
+    pub(super) fn new(store: BlobStore, sent: Arc<AtomicU64>, accepted: mpsc::Sender<Accepted>) -> Self {
+        Self { store, sent, accepted, turns: Arc::new(Semaphore::new(MAX_SLICES)), shares: Arc::default() }
     }
 
-    /// Accepts until the endpoint is closed.
-    pub(super) async fn run(self, endpoint: Endpoint) {
+    /// Accepts until the endpoint is closed; serves on connections that we `dialled` as well.
+    pub(super) async fn run(self, endpoint: Endpoint, mut dialled: mpsc::Receiver<Connection>) {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -73,6 +80,9 @@ impl Server {
                     }
                     None => break,
                 },
+                Some(connection) = dialled.recv() => {
+                    connections.spawn(self.clone().streams(connection));
+                }
                 Some(_) = connections.join_next() => {}
             }
         }
@@ -104,6 +114,16 @@ impl Server {
             }
             Err(_) => return,
         };
+        if let Some(member) = tls::identity_of(&connection).as_ref().and_then(member_of) {
+            // full, the peer will be dialled
+            let _ = self.accepted.try_send((member, connection.clone()));
+        }
+        self.streams(connection).await;
+    }
+
+    /// Answers what comes over a connection.
+    async fn streams(self, connection: Connection) {
+        let remote = connection.remote_address();
         let Some(share) = self.share(&connection) else { return };
         let Ok(_place) = share.connections.try_acquire() else {
             tracing::debug!(%remote, "a bulk connection is refused: its peer has too many");
@@ -130,7 +150,8 @@ impl Server {
         mut send: SendStream,
         mut recv: RecvStream,
     ) {
-        if let Err(reason) = self.answer(&share.turns, &mut send, &mut recv).await {
+        let remote = connection.remote_address();
+        if let Err(reason) = self.answer(&share.turns, remote, &mut send, &mut recv).await {
             tracing::debug!(remote = %connection.remote_address(), reason, "a bulk request was not served");
             // an answer that is not finished must not look like one that is
             let _ = send.reset(VarInt::from_u32(1));
@@ -140,11 +161,13 @@ impl Server {
     async fn answer(
         &self,
         turns: &Semaphore,
+        remote: SocketAddr,
         send: &mut SendStream,
         recv: &mut RecvStream,
     ) -> Result<(), String> {
         let request = timeout(STALL, read_frame::<Request>(recv)).await.map_err(|_| "no request came")??;
         let (response, slice) = match &request {
+            Request::WhereAmI => (Response::YouAre { address: remote }, Vec::new()),
             Request::Has { digest: _ } => {
                 let size = self.store.visible_size(&request.digest());
                 (size.map_or(Response::NotFound, |bytes| Response::Have { bytes }), Vec::new())

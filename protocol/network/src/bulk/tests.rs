@@ -2,6 +2,8 @@ use std::{fs, net::Ipv4Addr};
 
 use tempfile::TempDir;
 
+use quinn::Endpoint;
+
 use super::*;
 use crate::store::tree;
 

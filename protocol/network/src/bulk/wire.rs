@@ -2,6 +2,8 @@
 //!
 //! A frame is a little-endian `u16` length and that many bytes of postcard. The protocol's version is in the ALPN.
 
+use std::net::SocketAddr;
+
 use bao_tree::ChunkRanges;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use talkoot_protocol::digest::Digest;
@@ -34,6 +36,8 @@ pub(crate) enum Request {
         /// Its BLAKE3 hash.
         digest: [u8; 32],
     },
+    /// Say at which address you see me.
+    WhereAmI,
 }
 
 /// What is answered.
@@ -55,6 +59,11 @@ pub(crate) enum Response {
     },
     /// The request breaks a bound.
     Refused,
+    /// Where the asker is, as the connection shows it.
+    YouAre {
+        /// Its address.
+        address: SocketAddr,
+    },
 }
 
 /// Why a frame or a request is not taken.
@@ -114,9 +123,10 @@ pub(crate) fn checked_ranges(bytes: u64, ranges: &[(u64, u64)]) -> Result<ChunkR
 }
 
 impl Request {
-    /// Which blob it is about.
+    /// Which blob it is about; the empty one if it is about none.
     pub(crate) fn digest(&self) -> Digest {
         match self {
+            Self::WhereAmI => Digest::of(&[]),
             Self::Slice { digest, .. } | Self::Has { digest } => Digest::from_bytes(*digest),
         }
     }
@@ -130,6 +140,7 @@ mod tests {
 
     fn request() -> impl Strategy<Value = Request> {
         prop_oneof![
+            Just(Request::WhereAmI),
             any::<[u8; 32]>().prop_map(|digest| Request::Has { digest }),
             (any::<[u8; 32]>(), any::<u64>(), prop::collection::vec(any::<(u64, u64)>(), 0..MAX_RANGES))
                 .prop_map(|(digest, bytes, ranges)| Request::Slice { digest, bytes, ranges }),

@@ -3,19 +3,20 @@
 use std::time::Duration;
 
 use libp2p::{
-    StreamProtocol, connection_limits, gossipsub,
+    PeerId, StreamProtocol, autonat, connection_limits, dcutr, gossipsub,
     gossipsub::{AllowAllSubscriptionFilter, IdentityTransform, MaxCountSubscriptionFilter},
     identify,
     identity::Keypair,
     kad::{self, store::MemoryStore},
-    ping,
+    mdns, ping, relay,
     request_response::{self, ProtocolSupport},
-    swarm::NetworkBehaviour,
+    swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
 use super::{
-    REQUEST_TIMEOUT,
-    codec::{OpaqueCodec, RPC_PROTOCOL},
+    REQUEST_TIMEOUT, budget,
+    codec::{OpaqueCodec, RPC_PROTOCOL, SIGNAL_PROTOCOL},
+    gate::Gate,
     hello::Hello,
 };
 
@@ -39,26 +40,57 @@ const MAX_PER_PEER: u32 = 8;
 const MAX_PENDING: u32 = 64;
 /// Requests in flight on one connection, in and out.
 const MAX_STREAMS: usize = 64;
+/// Signals in flight on one connection, in and out.
+const MAX_SIGNAL_STREAMS: usize = 16;
 /// Topics that a peer may subscribe to; a run has a handful.
 const MAX_TOPICS: usize = 64;
 
 type Gossip = gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<AllowAllSubscriptionFilter>>;
 
-/// All protocols. Relay, hole punching, mDNS and `AutoNAT` become fields here.
+/// All protocols.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     /// First, so that a connection too many costs the others nothing.
+    pub(crate) gate: Gate,
     limits: connection_limits::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(crate) kad: kad::Behaviour<MemoryStore>,
     pub(crate) gossip: Gossip,
+    /// Requests between the members' owners.
     pub(crate) rpc: request_response::Behaviour<OpaqueCodec>,
+    /// Words between networks themselves: hole punching, and what seeders are asked for.
+    pub(crate) signal: request_response::Behaviour<OpaqueCodec>,
+    relay_client: relay::client::Behaviour,
+    /// Carries others' control connections, within a budget.
+    relay: Toggle<relay::Behaviour>,
+    /// Makes a direct connection out of a relayed one.
+    dcutr: dcutr::Behaviour,
+    /// Asks others to dial us back.
+    autonat_client: Toggle<autonat::v2::client::Behaviour>,
+    autonat_server: Toggle<autonat::v2::server::Behaviour>,
+    mdns: Toggle<mdns::tokio::Behaviour>,
+}
+
+/// Which of the optional protocols are spoken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice {
+    /// Find members on the local network, and be found.
+    pub(crate) lan: bool,
+    /// Carry others' control connections.
+    pub(crate) relay: bool,
+    /// Find out whether others can dial us. Senseless on the loopback.
+    pub(crate) autonat: bool,
 }
 
 impl Behaviour {
     /// Puts the protocols together; an error is a contradiction in the constants above.
-    pub(crate) fn new(key: &Keypair, hello: Hello) -> Result<Self, String> {
+    pub(crate) fn new(
+        key: &Keypair,
+        hello: Hello,
+        choice: Choice,
+        relay_client: relay::client::Behaviour,
+    ) -> Result<Self, String> {
         let me = key.public().to_peer_id();
         let limits = connection_limits::ConnectionLimits::default()
             .with_max_pending_incoming(Some(MAX_PENDING))
@@ -71,21 +103,53 @@ impl Behaviour {
             .with_push_listen_addr_updates(true);
         // the timeout only fails that ping; QUIC's own idle timeout ends connections
         let ping = ping::Config::new().with_interval(PING_INTERVAL).with_timeout(Duration::from_secs(5));
-        let rpc = request_response::Config::default()
-            .with_request_timeout(REQUEST_TIMEOUT)
-            .with_max_concurrent_streams(MAX_STREAMS);
+        let asking = |streams| {
+            request_response::Config::default()
+                .with_request_timeout(REQUEST_TIMEOUT)
+                .with_max_concurrent_streams(streams)
+        };
+        let relay = choice.relay.then(|| relay::Behaviour::new(me, budget::relay()));
+        let autonat_client = choice.autonat.then(autonat::v2::client::Behaviour::default);
+        let autonat_server = choice.autonat.then(autonat::v2::server::Behaviour::default);
         Ok(Self {
+            gate: Gate::default(),
             limits: connection_limits::Behaviour::new(limits),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
             kad: kademlia(me),
             gossip: gossip(key)?,
-            rpc: request_response::Behaviour::new([(RPC_PROTOCOL, ProtocolSupport::Full)], rpc),
+            rpc: request_response::Behaviour::with_codec(
+                OpaqueCodec::rpc(),
+                [(RPC_PROTOCOL, ProtocolSupport::Full)],
+                asking(MAX_STREAMS),
+            ),
+            signal: request_response::Behaviour::with_codec(
+                OpaqueCodec::signal(),
+                [(SIGNAL_PROTOCOL, ProtocolSupport::Full)],
+                asking(MAX_SIGNAL_STREAMS),
+            ),
+            relay_client,
+            relay: relay.into(),
+            dcutr: dcutr::Behaviour::new(me),
+            autonat_client: autonat_client.into(),
+            autonat_server: autonat_server.into(),
+            mdns: choice.lan.then(|| local_network(me)).flatten().into(),
         })
     }
 }
 
-fn kademlia(me: libp2p::PeerId) -> kad::Behaviour<MemoryStore> {
+/// mDNS; where the machine does not let us, members on the local network are not found, and nothing else is lost.
+fn local_network(me: PeerId) -> Option<mdns::tokio::Behaviour> {
+    match mdns::tokio::Behaviour::new(mdns::Config::default(), me) {
+        Ok(behaviour) => Some(behaviour),
+        Err(error) => {
+            tracing::warn!(%error, "members on the local network are not looked for");
+            None
+        }
+    }
+}
+
+fn kademlia(me: PeerId) -> kad::Behaviour<MemoryStore> {
     let mut config = kad::Config::new(StreamProtocol::new("/talkoot/kad/1"));
     config
         // others' records are handed to us for judgement instead of being stored; we use the routing table alone

@@ -8,23 +8,41 @@ use super::*;
 struct Member {
     control: Control,
     events: mpsc::Receiver<NetworkEvent>,
-    bulk: watch::Receiver<BTreeMap<MemberId, SocketAddr>>,
+    bulk: watch::Receiver<BTreeMap<MemberId, Route>>,
     id: MemberId,
 }
 
 impl Member {
     async fn try_start(seed: u8, listen: SocketAddr, bootstrap: &[String]) -> Result<Self, NetworkError> {
+        Self::start_with(seed, listen, bootstrap, None).await
+    }
+
+    async fn with_peers_file(seed: u8, file: PathBuf) -> Self {
+        Self::start_with(seed, "127.0.0.1:0".parse().unwrap(), &[], Some(file)).await.unwrap()
+    }
+
+    async fn start_with(
+        seed: u8,
+        listen: SocketAddr,
+        bootstrap: &[String],
+        peers_file: Option<PathBuf>,
+    ) -> Result<Self, NetworkError> {
         let key = Keypair::from_seed([seed; 32]);
-        let (bulk_addresses, bulk) = watch::channel(BTreeMap::new());
+        let (signals, _) = mpsc::channel(1);
         let topics = ["news".to_owned()];
         let config = ControlConfig {
             listen,
             bulk_port: 1000 + u16::from(seed),
             bootstrap,
             topics: &topics,
-            bulk_addresses,
+            lan: false,
+            seeder: false,
+            announce: &[],
+            peers_file,
+            signals,
         };
         let (control, events) = Control::start(config, &key).await?;
+        let bulk = control.routes();
         Ok(Self { control, events, bulk, id: key.id() })
     }
 
@@ -105,7 +123,7 @@ async fn a_request_is_answered_and_its_bytes_are_counted() {
 async fn the_bulk_address_is_the_peers_ip_and_what_it_said() {
     let (mut one, two) = pair().await;
     let shown = one.bulk.wait_for(|shown| !shown.is_empty()).await.unwrap();
-    assert_eq!(shown[&two.id], "127.0.0.1:1002".parse().unwrap());
+    assert_eq!(shown[&two.id].address, Some("127.0.0.1:1002".parse().unwrap()));
 }
 
 #[tokio::test]
@@ -284,7 +302,137 @@ async fn listening_everywhere_names_the_loopback_too() {
     let one = Member::try_start(1, "0.0.0.0:0".parse().unwrap(), &[]).await.unwrap();
     let addresses = one.control.addresses();
     assert!(addresses.iter().any(|address| address.starts_with("/ip4/127.0.0.1/udp/")), "{addresses:?}");
-    assert!(addresses.iter().all(|address| address.contains("/quic-v1/p2p/12D3KooW")), "{addresses:?}");
+    assert!(addresses[0].contains("/quic-v1/p2p/12D3KooW"), "{addresses:?}");
+    let all = |address: &String| address.contains("/quic-v1/p2p/12D3KooW") || address.contains("/tcp/");
+    assert!(addresses.iter().all(all), "{addresses:?}");
     let mut two = Member::start(2, &addresses).await;
     two.meets(&[one.id]).await;
+}
+
+/// Makes so many connections from one place, each under a name of its own, and holds what it gets. The numbers: attempts that
+/// have ended in a connection or not, connections that are held.
+fn crowd(count: usize, from: &str, target: &str) -> watch::Receiver<(usize, usize)> {
+    use futures::StreamExt;
+    use libp2p::{Swarm, swarm::SwarmEvent};
+
+    let (numbers, shown) = watch::channel((0, 0));
+    let numbers = Arc::new(numbers);
+    for index in 0..count {
+        let (numbers, target) = (numbers.clone(), target.parse::<libp2p::Multiaddr>().unwrap());
+        let listen: libp2p::Multiaddr = format!("/ip4/{from}/udp/0/quic-v1").parse().unwrap();
+        tokio::spawn(async move {
+            let mut seed = [7; 32];
+            seed[..8].copy_from_slice(&index.to_le_bytes());
+            let key = libp2p::identity::Keypair::ed25519_from_bytes(seed).unwrap();
+            let (transport, _relay) = transport::build(&key, Arc::default()).unwrap();
+            let config = libp2p::swarm::Config::with_tokio_executor()
+                .with_idle_connection_timeout(Duration::from_secs(3600));
+            let me = key.public().to_peer_id();
+            let mut swarm = Swarm::new(transport, libp2p::swarm::dummy::Behaviour, me, config);
+            swarm.listen_on(listen).unwrap();
+            while !matches!(swarm.select_next_some().await, SwarmEvent::NewListenAddr { .. }) {}
+            swarm.dial(target).unwrap();
+            loop {
+                match swarm.select_next_some().await {
+                    SwarmEvent::ConnectionEstablished { .. } => numbers.send_modify(|(ended, held)| {
+                        *ended += 1;
+                        *held += 1;
+                    }),
+                    SwarmEvent::OutgoingConnectionError { .. } => {
+                        numbers.send_modify(|(ended, _)| *ended += 1)
+                    }
+                    SwarmEvent::ConnectionClosed { .. } => numbers.send_modify(|(_, held)| *held -= 1),
+                    _ => {}
+                }
+            }
+        });
+    }
+    shown
+}
+
+#[tokio::test]
+async fn a_crowd_from_one_place_gets_its_share_and_others_are_still_answered() {
+    let one = Member::start(1, &[]).await;
+    let (id, address) = (one.id, one.control.addresses());
+    let _one = one.echo();
+    let before = Member::try_start(2, "127.0.0.3:0".parse().unwrap(), &address).await.unwrap();
+    let mut before = before;
+    before.meets(&[id]).await;
+    let count = gate::MAX_PER_PLACE + 40;
+    let mut crowd = crowd(count, "127.0.0.2", &address[0]);
+    let full = |&(ended, held): &(usize, usize)| ended == count && held <= gate::MAX_PER_PLACE;
+    let (_, held) = *crowd.wait_for(full).await.unwrap();
+    assert!(held > 0, "the place is not shut out");
+    assert_eq!(
+        before.control.request(id, vec![1, 2]).await,
+        Ok(vec![2, 1]),
+        "who was there is still answered"
+    );
+    let mut after = Member::try_start(3, "127.0.0.4:0".parse().unwrap(), &address).await.unwrap();
+    after.meets(&[id]).await;
+    assert_eq!(after.control.request(id, vec![1, 2]).await, Ok(vec![2, 1]), "and so is who comes now");
+}
+
+#[tokio::test]
+async fn a_peer_that_sends_garbage_again_and_again_is_shut_out_and_others_are_answered() {
+    let one = Member::start(1, &[]).await;
+    let (id, address) = (one.id, one.control.addresses());
+    let _one = one.echo();
+    let mut two = Member::start(2, &address).await;
+    let mut three = Member::start(3, &address).await;
+    two.hears(came, id).await;
+    three.meets(&[id]).await;
+    let garbage = vec![0; MAX_REQUEST_BYTES + 1];
+    while two.control.request_unchecked(id, garbage.clone()).await
+        != Err(RequestError::NotConnected { peer: id })
+    {}
+    // whatever it tries, it stays outside
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!two.control.connected().contains(&id), "a banned peer is let in");
+    }
+    assert_eq!(three.control.request(id, vec![1, 2]).await, Ok(vec![2, 1]));
+}
+
+#[tokio::test]
+async fn an_address_with_somebody_elses_id_leads_nowhere() {
+    let mut one = Member::start(1, &[]).await;
+    let theirs = one.control.addresses().remove(0);
+    let (place, _) = theirs.rsplit_once("/p2p/").unwrap();
+    let somebody = peer::peer_of(&Keypair::from_seed([9; 32]).id()).unwrap();
+    let two = Member::start(2, &[format!("{place}/p2p/{somebody}")]).await;
+    // the right id at the same place is met: the place answers
+    let mut three = Member::start(3, &[theirs]).await;
+    one.meets(&[three.id]).await;
+    three.meets(&[one.id]).await;
+    assert!(two.control.connected().is_empty());
+    assert_eq!(two.control.request(one.id, vec![1]).await, Err(RequestError::NotConnected { peer: one.id }));
+}
+
+#[tokio::test]
+async fn tcp_alone_is_enough() {
+    let one = Member::start(1, &[]).await;
+    let id = one.id;
+    let tcp: Vec<_> =
+        one.control.addresses().into_iter().filter(|address| address.contains("/tcp/")).collect();
+    assert_eq!(tcp.len(), 1, "{tcp:?}");
+    let _one = one.echo();
+    let mut two = Member::start(2, &tcp).await;
+    two.meets(&[id]).await;
+    assert_eq!(two.control.request(id, vec![1, 2, 3]).await, Ok(vec![3, 2, 1]));
+    let (sent, received) = two.control.bytes();
+    assert!(sent > 0 && received > 0, "bytes over TCP are counted");
+}
+
+#[tokio::test]
+async fn members_of_last_time_are_met_again_without_a_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = folder.path().join("peers.txt");
+    let mut one = Member::start(1, &[]).await;
+    std::fs::write(&peers, format!("# known before\n{}\n", one.control.addresses()[0])).unwrap();
+    let two = Member::with_peers_file(2, peers.clone()).await;
+    one.meets(&[two.id]).await;
+    two.control.shutdown().await;
+    let text = std::fs::read_to_string(&peers).unwrap();
+    assert!(text.contains(&one.control.addresses()[0]), "it is written again: {text}");
 }

@@ -8,7 +8,7 @@ use std::{
 
 use super::*;
 
-async fn member(
+pub(super) async fn member(
     seed: u8,
     dir: &Path,
     bootstrap: Vec<String>,
@@ -75,7 +75,13 @@ async fn helper_member_until_killed() {
 }
 
 /// Kills the process when the test fails.
-struct Doomed(Child);
+pub(super) struct Doomed(Child);
+
+impl Doomed {
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
 
 impl Drop for Doomed {
     fn drop(&mut self) {
@@ -85,7 +91,7 @@ impl Drop for Doomed {
     }
 }
 
-fn process(dir: &Path, control: SocketAddr, bulk: SocketAddr) -> (Doomed, String, SocketAddr) {
+pub(super) fn process(dir: &Path, control: SocketAddr, bulk: SocketAddr) -> (Doomed, String, SocketAddr) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "facade::tests::helper_member_until_killed", "--nocapture"])
         .env(DIR, dir)

@@ -6,9 +6,25 @@ use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 use crate::{control::peer::member_of, error::NetworkError};
 
+/// A kind of way to a peer, the better ones first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Way {
+    /// QUIC.
+    Quic,
+    /// A circuit through a relay, itself reached by QUIC or TCP.
+    Circuit,
+    /// TCP.
+    Tcp,
+}
+
 /// Where to listen, in libp2p's words.
 pub(super) fn listen_address(address: SocketAddr) -> Multiaddr {
     Multiaddr::from(address.ip()).with(Protocol::Udp(address.port())).with(Protocol::QuicV1)
+}
+
+/// Where to listen for TCP.
+pub(super) fn tcp_listen_address(address: SocketAddr) -> Multiaddr {
+    Multiaddr::from(address.ip()).with(Protocol::Tcp(address.port()))
 }
 
 /// The IP address at the start of a multiaddr.
@@ -28,14 +44,36 @@ pub(super) fn port_of(address: &Multiaddr) -> Option<u16> {
     }
 }
 
-/// Whether our transport can dial it: an IP address of somebody, a UDP port, QUIC, and at most the peer's id after that.
+/// Whether it goes through a relay.
+pub(super) fn is_circuit(address: &Multiaddr) -> bool {
+    address.iter().any(|part| matches!(part, Protocol::P2pCircuit))
+}
+
+/// Whether it may be dialled, and how: an IP address of somebody, a port, QUIC or TCP, perhaps a relay's id and a circuit,
+/// and at most the peer's id after that.
+pub(super) fn way_of(address: &Multiaddr) -> Option<Way> {
+    ip_of(address).filter(|ip| !ip.is_unspecified() && !ip.is_multicast())?;
+    let mut parts = address.iter().skip(1).peekable();
+    let direct = match parts.next()? {
+        Protocol::Udp(port) if port != 0 => {
+            parts.next_if_eq(&Protocol::QuicV1)?;
+            Way::Quic
+        }
+        Protocol::Tcp(port) if port != 0 => Way::Tcp,
+        _ => return None,
+    };
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (None | Some(Protocol::P2p(_)), None, None, None) => Some(direct),
+        (Some(Protocol::P2p(_)), Some(Protocol::P2pCircuit), None | Some(Protocol::P2p(_)), None) => {
+            Some(Way::Circuit)
+        }
+        _ => None,
+    }
+}
+
+/// Whether our transport can dial it.
 pub(super) fn is_dialable(address: &Multiaddr) -> bool {
-    let mut parts = address.iter().skip(1);
-    let socket = matches!(parts.next(), Some(Protocol::Udp(port)) if port != 0)
-        && matches!(parts.next(), Some(Protocol::QuicV1))
-        && matches!(parts.next(), None | Some(Protocol::P2p(_)))
-        && parts.next().is_none();
-    socket && ip_of(address).is_some_and(|ip| !ip.is_unspecified() && !ip.is_multicast())
+    way_of(address).is_some()
 }
 
 /// Reads an address of the bootstrap list.
@@ -49,9 +87,26 @@ pub(super) fn parse_bootstrap(text: &str) -> Result<(PeerId, Multiaddr), Network
         return Err(bad(format!("{peer} is not made from an ed25519 key")));
     }
     if !is_dialable(&address) {
-        return Err(bad(format!("{address} is not an IP address with a UDP port and quic-v1")));
+        return Err(bad(format!(
+            "{address} is not an IP address with a UDP port and quic-v1, or with a TCP port"
+        )));
     }
     Ok((peer, address))
+}
+
+/// Reads an address that others shall be told of us.
+pub(super) fn parse_announced(text: &str) -> Result<Multiaddr, NetworkError> {
+    let bad = |reason: String| NetworkError::BadAddress { text: text.chars().take(200).collect(), reason };
+    let address: Multiaddr = text.parse().map_err(|error| bad(format!("{error}")))?;
+    if !matches!(way_of(&address), Some(Way::Quic | Way::Tcp))
+        || address.iter().any(|part| matches!(part, Protocol::P2p(_)))
+    {
+        return Err(bad(
+            "an announced address is an IP address with a UDP port and quic-v1, or with a TCP port"
+                .to_owned(),
+        ));
+    }
+    Ok(address)
 }
 
 #[cfg(test)]
@@ -80,13 +135,35 @@ mod tests {
         assert_eq!(address.to_string(), "/ip4/192.0.2.1/udp/4001/quic-v1");
         assert!(parse_bootstrap(&format!("/ip6/2001:db8::1/udp/4001/quic-v1/p2p/{PEER}")).is_ok());
         assert!(reason("/ip4/192.0.2.1/udp/4001/quic-v1").contains("/p2p/"));
-        assert!(reason(&format!("/ip4/192.0.2.1/tcp/4001/p2p/{PEER}")).contains("quic-v1"));
+        assert!(parse_bootstrap(&format!("/ip4/192.0.2.1/tcp/4001/p2p/{PEER}")).is_ok());
+        assert!(reason(&format!("/ip4/192.0.2.1/udp/4001/p2p/{PEER}")).contains("quic-v1"));
+        assert!(reason(&format!("/ip4/192.0.2.1/tcp/0/p2p/{PEER}")).contains("TCP port"));
         assert!(reason(&format!("/ip4/0.0.0.0/udp/4001/quic-v1/p2p/{PEER}")).contains("IP address"));
         assert!(reason(&format!("/ip4/192.0.2.1/udp/0/quic-v1/p2p/{PEER}")).contains("UDP port"));
         let rsa = "/ip4/192.0.2.1/udp/4001/quic-v1/p2p/QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N";
         assert!(reason(rsa).contains("ed25519"));
         reason("192.0.2.1:4001");
         reason("");
+    }
+
+    #[test]
+    fn ways_are_told_apart_and_what_is_none_is_not_dialled() {
+        let way = |text: String| way_of(&text.parse().unwrap());
+        let circuit = format!("/ip4/192.0.2.1/udp/1/quic-v1/p2p/{PEER}/p2p-circuit");
+        assert_eq!(way(circuit.clone()), Some(Way::Circuit));
+        assert_eq!(way(format!("{circuit}/p2p/{PEER}")), Some(Way::Circuit));
+        assert_eq!(way(format!("/ip4/192.0.2.1/tcp/1/p2p/{PEER}/p2p-circuit")), Some(Way::Circuit));
+        assert_eq!(way("/ip4/192.0.2.1/tcp/1".to_owned()), Some(Way::Tcp));
+        assert_eq!(way("/ip6/2001:db8::1/udp/1/quic-v1".to_owned()), Some(Way::Quic));
+        for bad in [
+            format!("{circuit}/p2p/{PEER}/p2p-circuit"),
+            "/ip4/192.0.2.1/udp/1/quic-v1/p2p-circuit".to_owned(),
+            "/ip4/224.0.0.1/udp/1/quic-v1".to_owned(),
+            "/ip4/192.0.2.1/tcp/1/ws".to_owned(),
+            "/dns4/example.org/tcp/1".to_owned(),
+        ] {
+            assert_eq!(way(bad.clone()), None, "{bad}");
+        }
     }
 
     #[test]

@@ -4,12 +4,12 @@ use std::{collections::btree_map::Entry, io};
 
 use libp2p::{
     PeerId, gossipsub,
-    request_response::{self, Message, OutboundFailure, ResponseChannel},
+    request_response::{self, InboundFailure, Message, OutboundFailure, ResponseChannel},
 };
 use talkoot_protocol::identity::MemberId;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Answer, Buckets, Driver};
+use super::{Answer, Buckets, Driver, Offence};
 use crate::{
     control::{
         event::{NetworkEvent, ReplySender},
@@ -69,7 +69,7 @@ impl Driver {
     }
 
     /// Judges one message of `peer` by its pace.
-    fn admits(&mut self, peer: PeerId, bucket: fn(&mut Buckets) -> &mut Bucket) -> bool {
+    pub(super) fn admits(&mut self, peer: PeerId, bucket: fn(&mut Buckets) -> &mut Bucket) -> bool {
         let now = Instant::now();
         // they outlive the connection, or a flood would only have to reconnect; a rested one is as good as a new one
         if self.buckets.len() >= MAX_BUCKETS {
@@ -87,7 +87,7 @@ impl Driver {
                 false
             }
             Verdict::Close => {
-                self.turn_away(peer, "it sends without end");
+                self.turn_away(peer, Offence::Flood, "it sends without end");
                 false
             }
         }
@@ -124,6 +124,10 @@ impl Driver {
             }
             request_response::Event::InboundFailure { peer, error, .. } => {
                 tracing::debug!(%peer, %error, "a request is not answered");
+                // our own codec's verdict on the announced length
+                if matches!(&error, InboundFailure::Io(error) if error.kind() == io::ErrorKind::InvalidData) {
+                    self.blame(peer, Offence::Garbage);
+                }
             }
             request_response::Event::ResponseSent { .. } => {}
         }
@@ -149,7 +153,7 @@ impl Driver {
 }
 
 /// What a failed request means to its asker.
-fn blame(peer: MemberId, error: OutboundFailure) -> RequestError {
+pub(super) fn blame(peer: MemberId, error: OutboundFailure) -> RequestError {
     match error {
         OutboundFailure::DialFailure => RequestError::NotConnected { peer },
         OutboundFailure::Timeout => RequestError::Timeout { peer },
