@@ -8,6 +8,7 @@ mod coordinator;
 mod dataset;
 mod demo;
 mod eval;
+mod lab;
 mod model;
 mod node;
 pub(crate) mod run;
@@ -17,6 +18,7 @@ use std::{net::SocketAddr, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use talkoot_network::Line;
 use talkoot_protocol::link::JoinLink;
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +63,9 @@ enum Command {
     /// Measures this machine.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Experiments that anybody can rerun.
+    #[command(subcommand)]
+    Lab(lab::Lab),
 }
 
 impl Arguments {
@@ -91,6 +96,7 @@ impl Arguments {
             Command::Chat(chat) => chat.run(),
             Command::Eval(eval) => eval.run(),
             Command::Bench(bench) => bench.run(),
+            Command::Lab(lab) => lab.run(),
         }
     }
 }
@@ -114,6 +120,55 @@ pub(crate) struct Listen {
     /// UDP address for blobs; port 0 takes any.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:0")]
     bulk_listen: SocketAddr,
+}
+
+/// What a service gives of its line.
+#[derive(Debug, Args)]
+pub(crate) struct Give {
+    /// Most Mbit/s to send for blobs, headers included; as fast as the line lets it when left out.
+    #[arg(long, value_name = "MBIT", value_parser = positive)]
+    up_mbit: Option<f64>,
+    /// Most Mbit/s to receive for blobs, headers included; as fast as the line lets it when left out.
+    #[arg(long, value_name = "MBIT", value_parser = positive)]
+    down_mbit: Option<f64>,
+}
+
+impl Give {
+    fn line(&self, seeder: bool) -> Line {
+        let bits = |mbit: Option<f64>| mbit.map(|mbit| (mbit * 1e6) as u64);
+        Line { seeder, up_bits_per_sec: bits(self.up_mbit), down_bits_per_sec: bits(self.down_mbit) }
+    }
+}
+
+/// What a member gives of its disk and to others.
+#[derive(Debug, Args)]
+pub(crate) struct Member {
+    #[command(flatten)]
+    give: Give,
+    /// This line is there for others: they ask here first. For labs and servers, not for homes.
+    #[arg(long)]
+    seeder: bool,
+    /// Most GiB of disk for blobs; what the run does not need now makes room, least useful first.
+    #[arg(long, value_name = "GIB", value_parser = positive)]
+    disk_gib: Option<f64>,
+}
+
+impl Member {
+    fn line(&self) -> Line {
+        self.give.line(self.seeder)
+    }
+
+    fn disk_bytes(&self) -> Option<u64> {
+        self.disk_gib.map(|gib| (gib * f64::from(1 << 30)) as u64)
+    }
+}
+
+/// A number above zero.
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("it has to be a number above zero".to_owned()),
+    }
 }
 
 /// An error and its causes in one line.

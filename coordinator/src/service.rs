@@ -8,7 +8,7 @@ use std::{
 };
 
 use talkoot_ledger::LogError;
-use talkoot_network::{Network, NetworkConfig, NetworkError, NetworkEvent, ReplySender};
+use talkoot_network::{Line, Network, NetworkConfig, NetworkError, NetworkEvent, ReplySender};
 use talkoot_protocol::{
     conductor::{Surroundings, next_event},
     digest::Digest,
@@ -44,6 +44,8 @@ pub struct Options {
     pub control_listen: SocketAddr,
     /// UDP address of the bulk plane.
     pub bulk_listen: SocketAddr,
+    /// What is given of the line.
+    pub line: Line,
     /// Whether to return once the run has ended, or stay and serve it.
     pub stay: bool,
 }
@@ -105,6 +107,7 @@ impl Coordinator {
             control_listen: options.control_listen,
             bulk_listen: options.bulk_listen,
             topics: vec![head_topic(&run)],
+            line: options.line,
             ..NetworkConfig::default()
         };
         let (network, events) =

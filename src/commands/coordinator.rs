@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 
-use super::{Listen, serve};
+use super::{Give, Listen, serve};
 
 /// Serves the run in a folder.
 #[derive(Debug, Args)]
@@ -15,6 +15,8 @@ pub(crate) struct Coordinator {
     dir: PathBuf,
     #[command(flatten)]
     listen: Listen,
+    #[command(flatten)]
+    give: Give,
     /// Go on serving the ledger and the blobs when the run has ended.
     #[arg(long)]
     stay: bool,
@@ -25,6 +27,8 @@ impl Coordinator {
         let options = talkoot_coordinator::Options {
             control_listen: self.listen.listen,
             bulk_listen: self.listen.bulk_listen,
+            // everybody's blobs are archived here, so everybody may have them from here
+            line: self.give.line(true),
             stay: self.stay,
         };
         serve(|cancel| async move {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use talkoot_node::Cheat;
 
-use super::{Listen, read_link, serve};
+use super::{Listen, Member, read_link, serve};
 
 /// Takes part in a run.
 #[derive(Debug, Args)]
@@ -19,6 +19,8 @@ pub(crate) struct Node {
     join: String,
     #[command(flatten)]
     listen: Listen,
+    #[command(flatten)]
+    member: Member,
     /// Rehearse a liar: random, stale, lazy or wrong-data. It will be found out and excluded.
     #[arg(long, value_name = "LIE", hide = true)]
     cheat: Option<Cheat>,
@@ -31,6 +33,8 @@ impl Node {
             link: read_link(&self.join)?,
             control_listen: self.listen.listen,
             bulk_listen: self.listen.bulk_listen,
+            line: self.member.line(),
+            disk_bytes: self.member.disk_bytes(),
             cheat: self.cheat,
         };
         serve(|cancel| async move {

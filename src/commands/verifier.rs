@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 
-use super::{Listen, read_link, serve};
+use super::{Listen, Member, read_link, serve};
 
 /// Checks what others contribute.
 #[derive(Debug, Args)]
@@ -18,6 +18,8 @@ pub(crate) struct Verifier {
     join: String,
     #[command(flatten)]
     listen: Listen,
+    #[command(flatten)]
+    member: Member,
 }
 
 impl Verifier {
@@ -27,6 +29,8 @@ impl Verifier {
             link: read_link(&self.join)?,
             control_listen: self.listen.listen,
             bulk_listen: self.listen.bulk_listen,
+            line: self.member.line(),
+            disk_bytes: self.member.disk_bytes(),
         };
         serve(|cancel| async move {
             let verifier = tokio::select! {

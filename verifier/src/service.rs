@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use talkoot_network::{
-    BlobStore, FetchError, Network, NetworkConfig, NetworkError, StoreError,
+    BlobStore, FetchError, Line, Network, NetworkConfig, NetworkError, StoreError, Urgency,
     keyfile::{self, KeyFileError},
 };
 use talkoot_protocol::{
@@ -35,6 +35,10 @@ pub struct Options {
     pub control_listen: SocketAddr,
     /// UDP address of the bulk plane.
     pub bulk_listen: SocketAddr,
+    /// What is given of the line.
+    pub line: Line,
+    /// Most bytes that the blobs may take of the disk; only the disk limits them when left out.
+    pub disk_bytes: Option<u64>,
 }
 
 /// Why a verifier stopped.
@@ -94,11 +98,13 @@ impl Verifier {
     pub async fn start(options: Options) -> Result<Self, VerifierError> {
         let key = keyfile::load_or_create(&options.dir.join("keys/verifier.key"))?;
         let store = BlobStore::open(&options.dir.join("store"))?;
+        store.set_quota(options.disk_bytes)?;
         let config = NetworkConfig {
             control_listen: options.control_listen,
             bulk_listen: options.bulk_listen,
             bootstrap: options.link.addresses.clone(),
             topics: vec![head_topic(&options.link.run)],
+            line: options.line,
         };
         let (network, events) = talkoot_network::start(config, &key, store.clone()).await?;
         let draw_key = DrawKey::of(&key);
@@ -230,9 +236,10 @@ impl Verifier {
         // What the member itself has to hand out: when it does not, that is its fault.
         let patience = f64::from(manifest.terms.deadlines.verification_s) * WITHHELD_AFTER;
         let mine = [Some(commit.contribution), Some(commit.trace), commit.feedback_in];
+        self.store.pin("replay", mine.iter().flatten().map(|blob| blob.digest));
         let holder = [member];
         for blob in mine.into_iter().flatten() {
-            let fetch = self.network.fetch_from(blob, &holder);
+            let fetch = self.network.fetch_from(blob, &holder, Urgency::Now);
             match tokio::time::timeout(Duration::from_secs_f64(patience), fetch).await {
                 Ok(Ok(())) => {}
                 // Its own doing: the blob is not as long as it said.

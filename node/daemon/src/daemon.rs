@@ -8,7 +8,7 @@ use std::{
 };
 
 use talkoot_network::{
-    BlobStore, Network, NetworkConfig, NetworkError, StoreError,
+    BlobStore, Line, Network, NetworkConfig, NetworkError, StoreError,
     keyfile::{self, KeyFileError},
 };
 use talkoot_protocol::{
@@ -47,6 +47,10 @@ pub struct Options {
     pub control_listen: SocketAddr,
     /// UDP address of the bulk plane.
     pub bulk_listen: SocketAddr,
+    /// What is given of the line.
+    pub line: Line,
+    /// Most bytes that the blobs may take of the disk; only the disk limits them when left out.
+    pub disk_bytes: Option<u64>,
     /// A lie to rehearse.
     pub cheat: Option<Cheat>,
 }
@@ -123,11 +127,13 @@ impl Node {
     pub async fn start(options: Options) -> Result<Self, NodeError> {
         let key = keyfile::load_or_create(&options.dir.join("keys/node.key"))?;
         let store = BlobStore::open(&options.dir.join("store"))?;
+        store.set_quota(options.disk_bytes)?;
         let config = NetworkConfig {
             control_listen: options.control_listen,
             bulk_listen: options.bulk_listen,
             bootstrap: options.link.addresses.clone(),
             topics: vec![head_topic(&options.link.run)],
+            line: options.line,
         };
         let (network, events) = talkoot_network::start(config, &key, store.clone()).await?;
         tracing::info!(member = %key.id().short(), "node is on the network");
@@ -178,6 +184,7 @@ impl Node {
         let mut training: Option<Training> = None;
         loop {
             self.follower.sync().await?;
+            self.keep_own();
             let task = next_task(self.follower.state(), &self.me(), self.revealed);
             if let Some(running) = &training
                 && (task != Task::Train || self.round_number() != Some(running.round))
@@ -220,6 +227,18 @@ impl Node {
                 },
             }
         }
+    }
+
+    /// Whatever the disk's quota says: what this node has to hand out in this round, and what its next one starts from.
+    /// What it has not shown yet is kept anyway.
+    fn keep_own(&self) {
+        let (state, me) = (self.follower.state(), self.me());
+        let feedback = state.members().get(&me).and_then(|member| member.feedback).map(|(_, blob)| blob);
+        let commit = state.round().and_then(|round| round.commits.get(&me)).map(|record| &record.commit);
+        let mine = commit.map(|commit| [commit.contribution, commit.trace, commit.feedback_out]);
+        let blobs =
+            mine.into_iter().flatten().chain(feedback).chain(commit.and_then(|commit| commit.feedback_in));
+        self.store.pin("own work", blobs.map(|blob| blob.digest));
     }
 
     fn round_number(&self) -> Option<u64> {

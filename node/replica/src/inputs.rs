@@ -30,6 +30,7 @@ impl Inputs {
     /// [`ReplicaError`] when it cannot be had or is not one.
     pub async fn load(network: Network, store: BlobStore, manifest: &Manifest) -> Result<Self, ReplicaError> {
         let blob = manifest.bindings.config;
+        store.pin("model config", [blob.digest]);
         let bytes = fetch_small(&network, &store, blob, MAX_CONFIG_BYTES).await?;
         let config = parse_config(&bytes)?;
         Ok(Self { network, store, config, stages: BTreeMap::new() })
@@ -64,7 +65,10 @@ impl Inputs {
             return Err(ReplicaError::NoSuchStage { stage });
         };
         let wanted: Vec<u64> = work.steps.iter().flatten().copied().collect();
-        for shard in index.shards_of(wanted)? {
+        let shards = index.shards_of(wanted)?;
+        let needed = shards.iter().map(|shard| shard.digest).chain([dataset.index.digest]);
+        self.store.pin("shards", needed);
+        for shard in shards {
             self.network.fetch(shard).await?;
         }
         Ok(Arc::clone(packs))

@@ -15,7 +15,7 @@ use talkoot_protocol::{
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    bulk::{Bulk, FetchError},
+    bulk::{Bulk, FetchError, Line, Urgency},
     control::{Control, ControlConfig, NetworkEvent},
     error::{NetworkError, RequestError},
     store::BlobStore,
@@ -32,13 +32,21 @@ pub struct NetworkConfig {
     pub bootstrap: Vec<String>,
     /// Gossip topics to listen to. Publishing does not need an entry here.
     pub topics: Vec<String>,
+    /// What is given of the line.
+    pub line: Line,
 }
 
 impl Default for NetworkConfig {
     /// Loopback, any ports, nobody to meet.
     fn default() -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { control_listen: any, bulk_listen: any, bootstrap: Vec::new(), topics: Vec::new() }
+        Self {
+            control_listen: any,
+            bulk_listen: any,
+            bootstrap: Vec::new(),
+            topics: Vec::new(),
+            line: Line::default(),
+        }
     }
 }
 
@@ -81,7 +89,7 @@ pub async fn start(
 ) -> Result<(Network, mpsc::Receiver<NetworkEvent>), NetworkError> {
     // bulk first: control tells its port; the addresses of the others come back through the watch
     let (bulk_addresses, peers) = watch::channel(BTreeMap::new());
-    let bulk = Bulk::start(config.bulk_listen, key, store, peers).await?;
+    let bulk = Bulk::start(config.bulk_listen, key, store, peers, config.line).await?;
     let control = ControlConfig {
         listen: config.control_listen,
         bulk_port: bulk.local_addr().port(),
@@ -137,16 +145,21 @@ impl Network {
     ///
     /// [`FetchError`] when it can never come.
     pub async fn fetch(&self, blob: BlobRef) -> Result<(), FetchError> {
-        self.bulk.fetch(blob, &[]).await
+        self.bulk.fetch(blob, &[], Urgency::default()).await
     }
 
-    /// As [`fetch`](Self::fetch), asking `hints` first.
+    /// As [`fetch`](Self::fetch), knowing who should have it and how urgent it is.
     ///
     /// # Errors
     ///
     /// As [`fetch`](Self::fetch).
-    pub async fn fetch_from(&self, blob: BlobRef, hints: &[MemberId]) -> Result<(), FetchError> {
-        self.bulk.fetch(blob, hints).await
+    pub async fn fetch_from(
+        &self,
+        blob: BlobRef,
+        hints: &[MemberId],
+        urgency: Urgency,
+    ) -> Result<(), FetchError> {
+        self.bulk.fetch(blob, hints, urgency).await
     }
 
     /// The connected members that have a blob and would serve it.

@@ -33,10 +33,12 @@ pub mod bulk;
 pub mod control;
 mod error;
 mod facade;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod keyfile;
 pub mod store;
 
-pub use bulk::FetchError;
+pub use bulk::{FetchError, Line, Urgency};
 pub use control::{MAX_GOSSIP_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, NetworkEvent, ReplySender};
 pub use error::{NetworkError, RequestError};
 pub use facade::{Network, NetworkConfig, Traffic, start};
