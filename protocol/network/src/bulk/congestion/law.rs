@@ -222,7 +222,7 @@ impl Law {
         let (cap, queued, round) = (self.cap(), self.has_queue(OPEN), self.round.number);
         match &mut self.phase {
             _ if app_limited => {}
-            Phase::Opening { last: Some(_), .. } => {}
+            Phase::Opening { last: Some(_), .. } | Phase::Measuring { .. } => {}
             Phase::Opening { last, .. } if queued => *last = Some(round + 1),
             Phase::Opening { .. } => self.window += bytes,
             Phase::Steady if self.window < cap => self.window += (bytes / 2).min(cap - self.window),
@@ -233,7 +233,6 @@ impl Law {
                 // at most half as much again for each round (RFC 9438, 4.4)
                 self.window += wanted.saturating_sub(self.window).min(bytes / 2);
             }
-            Phase::Measuring { .. } => {}
         }
     }
 

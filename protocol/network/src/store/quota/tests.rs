@@ -112,7 +112,7 @@ fn helper_evict_until_killed() {
 #[test]
 fn a_kill_in_the_middle_of_an_eviction_leaves_whole_blobs() {
     let dir = tempfile::tempdir().unwrap();
-    let pinned = BlobRef::of(&content(KIB_100, 1_000_000));
+    let pinned = BlobStore::open(dir.path()).unwrap().put(&content(KIB_100, 1_000_000)).unwrap();
     for life in 0..6 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "store::quota::tests::helper_evict_until_killed", "--nocapture"])
