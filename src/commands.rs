@@ -22,7 +22,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use talkoot_network::NetworkConfig;
+use talkoot_network::{Line, NetworkConfig};
 use talkoot_protocol::link::JoinLink;
 use tokio_util::sync::CancellationToken;
 
@@ -137,7 +137,7 @@ pub(crate) struct Listen {
 
 impl Listen {
     /// The network's settings.
-    fn network(&self, seeder: bool) -> Result<NetworkConfig> {
+    fn network(&self, line: Line) -> Result<NetworkConfig> {
         let mut bootstrap = Vec::new();
         if let Some(path) = &self.bootstrap {
             let text =
@@ -150,10 +150,60 @@ impl Listen {
             bulk_listen: self.bulk_listen,
             bootstrap,
             lan: !self.no_lan,
-            seeder,
+            line,
             announce: self.announce.clone(),
             ..NetworkConfig::default()
         })
+    }
+}
+
+/// What a service gives of its line.
+#[derive(Debug, Args)]
+pub(crate) struct Give {
+    /// Most Mbit/s to send for blobs, headers included; as fast as the line lets it when left out.
+    #[arg(long, value_name = "MBIT", value_parser = positive)]
+    up_mbit: Option<f64>,
+    /// Most Mbit/s to receive for blobs, headers included; as fast as the line lets it when left out.
+    #[arg(long, value_name = "MBIT", value_parser = positive)]
+    down_mbit: Option<f64>,
+}
+
+impl Give {
+    fn line(&self, seeder: bool) -> Line {
+        let bits = |mbit: Option<f64>| mbit.map(|mbit| (mbit * 1e6) as u64);
+        Line { seeder, up_bits_per_sec: bits(self.up_mbit), down_bits_per_sec: bits(self.down_mbit) }
+    }
+}
+
+/// What a member gives of its disk and to others.
+#[derive(Debug, Args)]
+pub(crate) struct Member {
+    #[command(flatten)]
+    give: Give,
+    /// This line is there for others: they ask here first, and members behind routers are helped. For labs and servers that
+    /// others can dial, not for homes.
+    #[arg(long)]
+    seeder: bool,
+    /// Most GiB of disk for blobs; what the run does not need now makes room, least useful first.
+    #[arg(long, value_name = "GIB", value_parser = positive)]
+    disk_gib: Option<f64>,
+}
+
+impl Member {
+    fn line(&self) -> Line {
+        self.give.line(self.seeder)
+    }
+
+    fn disk_bytes(&self) -> Option<u64> {
+        self.disk_gib.map(|gib| (gib * f64::from(1 << 30)) as u64)
+    }
+}
+
+/// A number above zero.
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("it has to be a number above zero".to_owned()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use talkoot_network::{BlobStore, Network};
+use talkoot_network::{BlobStore, Network, Urgency};
 use talkoot_protocol::{
     digest::{BlobRef, Digest},
     identity::MemberId,
@@ -92,21 +92,21 @@ impl Archive {
     }
 
     fn want(&mut self, blob: BlobRef, member: MemberId) {
-        self.fetch(blob, vec![member]);
+        self.fetch(blob, vec![member], Urgency::Now);
     }
 
     fn want_from_anybody(&mut self, blob: BlobRef, state: &RunState) {
-        self.fetch(blob, state.members().keys().copied().collect());
+        self.fetch(blob, state.members().keys().copied().collect(), Urgency::Soon);
     }
 
-    fn fetch(&mut self, blob: BlobRef, hints: Vec<MemberId>) {
+    fn fetch(&mut self, blob: BlobRef, hints: Vec<MemberId>, urgency: Urgency) {
         if !self.wanted.insert(blob.digest) {
             return;
         }
         let (network, arrived) = (self.network.clone(), self.arrived.clone());
         self.tasks.spawn(async move {
             // A fetch waits until somebody offers the blob; it only ends by error when the blob is refused.
-            match network.fetch_from(blob, &hints).await {
+            match network.fetch_from(blob, &hints, urgency).await {
                 Ok(()) => {
                     let _ = arrived.send(blob.digest).await;
                 }

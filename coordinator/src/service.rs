@@ -7,7 +7,7 @@ use std::{
 };
 
 use talkoot_ledger::LogError;
-use talkoot_network::{Network, NetworkConfig, NetworkError, NetworkEvent, ReplySender};
+use talkoot_network::{Line, Network, NetworkConfig, NetworkError, NetworkEvent, ReplySender};
 use talkoot_protocol::{
     announcement::{self, Announcement, Body},
     conductor::{Surroundings, next_event},
@@ -116,8 +116,8 @@ impl Coordinator {
         let run = folder.state.run();
         let config = NetworkConfig {
             topics: vec![announcement::topic(&run)],
-            seeder: true,
             peers_file: Some(dir.join("peers.txt")),
+            line: Line { seeder: true, ..options.network.line },
             ..options.network
         };
         let (network, events) =

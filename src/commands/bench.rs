@@ -11,6 +11,7 @@ mod pack;
 mod peer;
 mod read;
 mod step;
+mod swarm;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,8 @@ pub(crate) enum Bench {
     Balance(balance::Balance),
     /// Reading shards: decode, resize, cut into patches.
     Read(read::Read),
+    /// The blob swarm beside plain TCP and plain QUIC: over loopback, over emulated lines.
+    Swarm(swarm::Swarm),
 }
 
 impl Bench {
@@ -52,6 +55,7 @@ impl Bench {
             Self::Filter(filter) => filter.run(),
             Self::Balance(balance) => balance.run(),
             Self::Read(read) => read.run(),
+            Self::Swarm(swarm) => swarm.run(),
         }
     }
 }

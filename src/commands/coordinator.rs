@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 
-use super::{Listen, serve};
+use super::{Give, Listen, serve};
 
 /// Serves the run in a folder.
 #[derive(Debug, Args)]
@@ -15,6 +15,8 @@ pub(crate) struct Coordinator {
     dir: PathBuf,
     #[command(flatten)]
     listen: Listen,
+    #[command(flatten)]
+    give: Give,
     /// Go on serving the ledger and the blobs when the run has ended.
     #[arg(long)]
     stay: bool,
@@ -22,7 +24,9 @@ pub(crate) struct Coordinator {
 
 impl Coordinator {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let options = talkoot_coordinator::Options { network: self.listen.network(true)?, stay: self.stay };
+        // everybody's blobs are archived here, so everybody may have them from here
+        let network = self.listen.network(self.give.line(true))?;
+        let options = talkoot_coordinator::Options { network, stay: self.stay };
         serve(|cancel| async move {
             let coordinator = talkoot_coordinator::Coordinator::start(&self.dir, options).await?;
             Ok(coordinator.run(cancel).await?)

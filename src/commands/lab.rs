@@ -2,11 +2,16 @@
 
 mod attack;
 mod converge;
+mod exchange;
+mod member;
+mod wan;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Subcommand;
+
+pub(super) use self::member::program;
 
 /// What can be tried.
 #[derive(Debug, Subcommand)]
@@ -15,6 +20,14 @@ pub(crate) enum Lab {
     Converge(converge::Converge),
     /// Who is caught, when, and at what price: a run of a thousand members on the real rules, some of whom lie.
     Attack(attack::Attack),
+    /// A round among emulated home lines: everybody's contribution to everybody. Needs root, as it makes network namespaces.
+    Wan(wan::Wan),
+    /// A process of a laboratory, told what to do line by line.
+    #[command(hide = true)]
+    Member(member::Member),
+    /// A process of an exchange, told what to do line by line.
+    #[command(hide = true)]
+    Exchange(exchange::Exchange),
 }
 
 impl Lab {
@@ -22,6 +35,9 @@ impl Lab {
         match self {
             Self::Converge(converge) => converge.run(),
             Self::Attack(attack) => attack.run(),
+            Self::Wan(wan) => wan.run(),
+            Self::Member(member) => member.run(),
+            Self::Exchange(exchange) => exchange.run(),
         }
     }
 }

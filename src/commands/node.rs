@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use talkoot_node::Cheat;
 
-use super::{Listen, read_link, serve};
+use super::{Listen, Member, read_link, serve};
 
 /// Takes part in a run.
 #[derive(Debug, Args)]
@@ -19,10 +19,8 @@ pub(crate) struct Node {
     join: String,
     #[command(flatten)]
     listen: Listen,
-    /// Help members behind routers: carry their control connections, and fetch for them what they cannot reach. For a
-    /// machine that others can dial.
-    #[arg(long)]
-    seeder: bool,
+    #[command(flatten)]
+    member: Member,
     /// Rehearse a liar: random, stale, lazy or wrong-data. It will be found out and excluded.
     #[arg(long, value_name = "LIE", hide = true)]
     cheat: Option<Cheat>,
@@ -33,7 +31,8 @@ impl Node {
         let options = talkoot_node::Options {
             dir: self.dir,
             link: read_link(&self.join)?,
-            network: self.listen.network(self.seeder)?,
+            network: self.listen.network(self.member.line())?,
+            disk_bytes: self.member.disk_bytes(),
             cheat: self.cheat,
         };
         serve(|cancel| async move {

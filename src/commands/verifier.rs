@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 
-use super::{Listen, read_link, serve};
+use super::{Listen, Member, read_link, serve};
 
 /// Checks what others contribute.
 #[derive(Debug, Args)]
@@ -18,10 +18,8 @@ pub(crate) struct Verifier {
     join: String,
     #[command(flatten)]
     listen: Listen,
-    /// Help members behind routers: carry their control connections, and fetch for them what they cannot reach. For a
-    /// machine that others can dial.
-    #[arg(long)]
-    seeder: bool,
+    #[command(flatten)]
+    member: Member,
 }
 
 impl Verifier {
@@ -29,7 +27,8 @@ impl Verifier {
         let options = talkoot_verifier::Options {
             dir: self.dir,
             link: read_link(&self.join)?,
-            network: self.listen.network(self.seeder)?,
+            network: self.listen.network(self.member.line())?,
+            disk_bytes: self.member.disk_bytes(),
         };
         serve(|cancel| async move {
             let verifier = tokio::select! {

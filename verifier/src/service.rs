@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use talkoot_network::{
-    BlobStore, FetchError, Network, NetworkConfig, NetworkError, StoreError,
+    BlobStore, FetchError, Network, NetworkConfig, NetworkError, StoreError, Urgency,
     keyfile::{self, KeyFileError},
 };
 use talkoot_protocol::{
@@ -30,8 +30,10 @@ pub struct Options {
     pub dir: PathBuf,
     /// The run, and where it is met.
     pub link: JoinLink,
-    /// Where to listen, and how to meet others besides through the link.
+    /// Where to listen, how to meet others besides through the link, and what is given of the line.
     pub network: NetworkConfig,
+    /// Most bytes that the blobs may take of the disk; only the disk limits them when left out.
+    pub disk_bytes: Option<u64>,
 }
 
 /// Why a verifier stopped.
@@ -96,6 +98,7 @@ impl Verifier {
     pub async fn start(options: Options) -> Result<Self, VerifierError> {
         let key = keyfile::load_or_create(&options.dir.join("keys/verifier.key"))?;
         let store = BlobStore::open(&options.dir.join("store"))?;
+        store.set_quota(options.disk_bytes)?;
         let config = options.network.for_member(&options.link, &options.dir);
         let (network, events) = talkoot_network::start(config, &key, store.clone()).await?;
         let draw_key = DrawKey::of(&key);
@@ -245,9 +248,10 @@ impl Verifier {
         // What the member itself has to hand out: when it does not, that is its fault.
         let patience = f64::from(manifest.terms.deadlines.verification_s) * WITHHELD_AFTER;
         let mine = [Some(commit.contribution), Some(commit.trace), commit.feedback_in];
+        self.store.pin("replay", mine.iter().flatten().map(|blob| blob.digest));
         let holder = [member];
         for blob in mine.into_iter().flatten() {
-            let fetch = self.network.fetch_from(blob, &holder);
+            let fetch = self.network.fetch_from(blob, &holder, Urgency::Now);
             match tokio::time::timeout(Duration::from_secs_f64(patience), fetch).await {
                 Ok(Ok(())) => {}
                 // Its own doing: the blob is not as long as it said.

@@ -42,8 +42,10 @@ pub struct Options {
     pub dir: PathBuf,
     /// The run, and where it is met.
     pub link: JoinLink,
-    /// Where to listen, and how to meet others besides through the link.
+    /// Where to listen, how to meet others besides through the link, and what is given of the line.
     pub network: NetworkConfig,
+    /// Most bytes that the blobs may take of the disk; only the disk limits them when left out.
+    pub disk_bytes: Option<u64>,
     /// A lie to rehearse.
     pub cheat: Option<Cheat>,
 }
@@ -130,6 +132,7 @@ impl Node {
     pub async fn start(options: Options) -> Result<Self, NodeError> {
         let key = keyfile::load_or_create(&options.dir.join("keys/node.key"))?;
         let store = BlobStore::open(&options.dir.join("store"))?;
+        store.set_quota(options.disk_bytes)?;
         let config = options.network.for_member(&options.link, &options.dir);
         let (network, events) = talkoot_network::start(config, &key, store.clone()).await?;
         tracing::info!(member = %key.id().short(), "node is on the network");
@@ -181,6 +184,7 @@ impl Node {
         let mut training: Option<Training> = None;
         loop {
             self.follower.sync().await?;
+            self.keep_own();
             let task = next_task(self.follower.state(), &self.me(), self.revealed);
             if let Some(running) = &training {
                 if self.round_number() != Some(running.round) {
@@ -231,6 +235,18 @@ impl Node {
                 },
             }
         }
+    }
+
+    /// Whatever the disk's quota says: what this node has to hand out in this round, and what its next one starts from.
+    /// What it has not shown yet is kept anyway.
+    fn keep_own(&self) {
+        let (state, me) = (self.follower.state(), self.me());
+        let feedback = state.members().get(&me).and_then(|member| member.feedback).map(|(_, blob)| blob);
+        let commit = state.round().and_then(|round| round.commits.get(&me)).map(|record| &record.commit);
+        let mine = commit.map(|commit| [commit.contribution, commit.trace, commit.feedback_out]);
+        let blobs =
+            mine.into_iter().flatten().chain(feedback).chain(commit.and_then(|commit| commit.feedback_in));
+        self.store.pin("own work", blobs.map(|blob| blob.digest));
     }
 
     fn round_number(&self) -> Option<u64> {

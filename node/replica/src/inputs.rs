@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use talkoot_dataset::{PackIndex, manifest::MAX_MANIFEST_BYTES};
 use talkoot_execution::{Packs, open_packs, parse_config};
-use talkoot_network::{BlobStore, Network};
+use talkoot_network::{BlobStore, Network, Urgency};
 use talkoot_protocol::{assignment::Work, digest::BlobRef, event::Commit, manifest::Manifest, run::Round};
 use talkoot_trainer::config::ModelConfig;
 
@@ -30,6 +30,7 @@ impl Inputs {
     /// [`ReplicaError`] when it cannot be had or is not one.
     pub async fn load(network: Network, store: BlobStore, manifest: &Manifest) -> Result<Self, ReplicaError> {
         let blob = manifest.bindings.config;
+        store.pin("model config", [blob.digest]);
         let bytes = fetch_small(&network, &store, blob, MAX_CONFIG_BYTES).await?;
         let config = parse_config(&bytes)?;
         Ok(Self { network, store, config, stages: BTreeMap::new() })
@@ -64,14 +65,15 @@ impl Inputs {
             return Err(ReplicaError::NoSuchStage { stage });
         };
         let wanted: Vec<u64> = work.steps.iter().flatten().copied().collect();
-        for shard in index.shards_of(wanted)? {
+        let shards = index.shards_of(wanted)?;
+        let needed = shards.iter().map(|shard| shard.digest).chain([dataset.index.digest]);
+        self.store.pin("shards", needed);
+        for shard in shards {
             self.network.fetch(shard).await?;
         }
         Ok(Arc::clone(packs))
     }
-}
 
-impl Inputs {
     /// The contributions that a round's public moments come from, in order, from whoever has them.
     ///
     /// # Errors
@@ -79,9 +81,11 @@ impl Inputs {
     /// [`ReplicaError`] when one cannot be had.
     pub async fn precedent(&self, round: &Round) -> Result<Vec<Vec<u8>>, ReplicaError> {
         let Some(precedent) = &round.precedent else { return Ok(Vec::new()) };
+        let needed = precedent.contributions.iter().map(|(_, commit)| commit.contribution.digest);
+        self.store.pin("precedent", needed);
         let mut blobs = Vec::with_capacity(precedent.contributions.len());
         for (member, Commit { contribution, .. }) in &precedent.contributions {
-            self.network.fetch_from(*contribution, &[*member]).await?;
+            self.network.fetch_from(*contribution, &[*member], Urgency::Now).await?;
             blobs.push(self.store.read(&contribution.digest, contribution.bytes)?);
         }
         Ok(blobs)

@@ -4,10 +4,12 @@
 //! Follower   the member's own copy of the ledger, the fold over it, and the way to the coordinator
 //! Inputs     the model's config, the data sets' indexes, the shards that some work needs
 //! Weights    the state that the run has agreed on, moved on by every closed round
+//! exchange   a round's exchange alone, between processes of their own, to be measured
 //! ```
 //! Trainer and verifier are both built on it: what a verifier holds is what a trainer holds.
 
 mod error;
+pub mod exchange;
 mod follower;
 mod inputs;
 mod weights;

@@ -1,7 +1,8 @@
 //! The weights that the run has agreed on.
 
+use futures::{StreamExt, TryStreamExt, stream};
 use talkoot_execution::aggregate;
-use talkoot_network::{BlobStore, Network};
+use talkoot_network::{BlobStore, FetchError, Network, Urgency};
 use talkoot_protocol::{
     digest::BlobRef,
     event::Commit,
@@ -12,6 +13,9 @@ use talkoot_protocol::{
 use talkoot_trainer::{config::ModelConfig, state::State};
 
 use crate::ReplicaError;
+
+/// Contributions fetched at once: enough that all lines of a round are busy.
+const FETCHES: usize = 16;
 
 /// A member's copy of the weights: fetched once, then moved on by every closed round.
 #[derive(Debug)]
@@ -35,6 +39,7 @@ impl Weights {
     /// [`ReplicaError`] when it cannot be had or is no state of the model.
     pub async fn at(&mut self, wanted: BlobRef, config: &ModelConfig) -> Result<&State, ReplicaError> {
         if self.held.as_ref().is_none_or(|(held, _)| *held != wanted) {
+            self.keep(wanted);
             self.network.fetch(wanted).await?;
             let store = self.store.clone();
             let config = config.clone();
@@ -69,9 +74,14 @@ impl Weights {
             .into_iter()
             .map(|(member, CommitRecord { commit, .. })| (*member, commit.clone()))
             .collect();
-        for (member, commit) in &included {
-            self.network.fetch_from(commit.contribution, &[*member]).await?;
-        }
+        // all at once: each comes from its own member's line
+        stream::iter(&included)
+            .map(Ok::<_, FetchError>)
+            .try_for_each_concurrent(FETCHES, |(member, commit)| {
+                let network = self.network.clone();
+                async move { network.fetch_from(commit.contribution, &[*member], Urgency::Now).await }
+            })
+            .await?;
         let stage = round.open.stage;
         let start = self.at(round.open.start_state, config).await?.clone();
         let (manifest, config, store) = (manifest.clone(), config.clone(), self.store.clone());
@@ -90,7 +100,14 @@ impl Weights {
         })
         .await
         .map_err(|_| ReplicaError::Panicked)??;
+        self.keep(blob);
         self.held = Some((blob, state));
         Ok(blob)
+    }
+
+    /// Whatever the disk's quota says: the state that is worked with, and the one before, which somebody may still need.
+    fn keep(&self, next: BlobRef) {
+        let states = self.held.iter().map(|(held, _)| held.digest).chain([next.digest]);
+        self.store.pin("weights", states);
     }
 }

@@ -1,23 +1,29 @@
 //! The bulk plane: blobs over QUIC, from several members at once, proved while they come in.
 //!
 //! ```text
-//! fetch(blob) --> pieces of 4 MiB --> one request per idle peer --> verify 16 KiB groups --> partial file --> store
-//!                                          |  hints first, then the table
-//! peers (watch: member -> address) --------'
+//! fetch(blob) --> pieces --> some requests to each of some peers --> verify 16 KiB groups --> partial file --> store
+//!                                  |  seeders first, home lines last                           |
+//! peers (watch: member -> address)-'                       others are served what is here <----'
 //! ```
 //!
 //! Its own UDP socket, the member's own key: TLS pins whom we dial, the hash proves what they send. Absent members are
-//! waited for, slow ones are doubled, liars are dropped for the life of the process.
+//! waited for, slow ones are doubled, liars are dropped for the life of the process. What is more urgent goes first, and the
+//! donor's limits hold for all of it.
 
+mod congestion;
 mod dial;
 mod error;
 mod fetch;
+pub mod plain;
 pub(crate) mod punch;
+mod rate;
 mod serve;
+mod spread;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod wire;
+mod urgency;
+pub(crate) mod wire;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,20 +44,41 @@ use talkoot_protocol::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-pub use self::error::{BulkError, FetchError};
 use self::{
     dial::Dialler,
     fetch::{Download, MAX_BLOB_BYTES, blocking},
     punch::{ACCEPTED, Accepted, socket::Probes},
+    rate::Rate,
     serve::Server,
+    urgency::Flowing,
     wire::{Request, Response},
+};
+pub use self::{
+    error::{BulkError, FetchError},
+    urgency::Urgency,
 };
 use crate::store::BlobStore;
 
 /// How long a shutdown waits for its farewells to be heard.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// With a limit on what is received, peers may send ahead what it lets through in this time: round trips are shorter.
+const AHEAD: Duration = Duration::from_millis(250);
 /// Peers asked at once by [`Bulk::who_has`].
 const MAX_QUERIES: usize = 32;
+
+/// When a download goes on that the full disk has stopped.
+const DISK_FULL: Duration = Duration::from_secs(2);
+
+/// What a donor gives of the line.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Line {
+    /// This line is there for others: whoever wants a blob asks here first. Right for a lab, wrong for a home.
+    pub seeder: bool,
+    /// Most bits a second sent, headers included; no limit when left out.
+    pub up_bits_per_sec: Option<u64>,
+    /// Most bits a second received, headers included; no limit when left out.
+    pub down_bits_per_sec: Option<u64>,
+}
 
 /// Fetches blobs from other members and serves them ours. Clones are the same plane; the last one stops it.
 #[derive(Debug, Clone)]
@@ -68,6 +95,11 @@ struct Inner {
     probes: Probes,
     accepted: Mutex<Option<mpsc::Receiver<Accepted>>>,
     sent: Arc<AtomicU64>,
+    seeder: bool,
+    down: Rate,
+    flowing: Flowing,
+    /// Members that said that they are seeders.
+    seeders: Mutex<BTreeSet<MemberId>>,
     /// Members whose bytes were disproved.
     dropped: Mutex<BTreeSet<MemberId>>,
     /// One download per blob; the others wait for it.
@@ -88,6 +120,19 @@ impl Inner {
 
     fn drop_peer(&self, peer: MemberId) {
         unpoisoned(&self.dropped).insert(peer);
+    }
+
+    fn seeders(&self) -> BTreeSet<MemberId> {
+        unpoisoned(&self.seeders).clone()
+    }
+
+    fn note_seeder(&self, peer: MemberId, seeder: bool) {
+        let mut seeders = unpoisoned(&self.seeders);
+        if seeder {
+            seeders.insert(peer)
+        } else {
+            seeders.remove(&peer)
+        };
     }
 
     /// The gate that all fetches of one blob go through one by one.
@@ -120,24 +165,32 @@ impl Bulk {
         key: &Keypair,
         store: BlobStore,
         peers: watch::Receiver<BTreeMap<MemberId, SocketAddr>>,
+        line: Line,
     ) -> Result<Self, BulkError> {
-        let (endpoint, probes) = punch::endpoint(listen, key)?;
+        let down = Rate::new(line.down_bits_per_sec);
+        let transport = tls::transport(down.bytes_in(AHEAD));
+        let (endpoint, probes) = punch::endpoint(listen, key, transport.clone())?;
         let local = endpoint.local_addr().map_err(|source| BulkError::Socket { address: listen, source })?;
         let sent = Arc::new(AtomicU64::new(0));
         let (accepted, newcomers) = mpsc::channel(ACCEPTED);
         let (dialled, ours) = mpsc::channel(ACCEPTED);
-        let server = Server::new(store.clone(), sent.clone(), accepted);
+        let up = Rate::new(line.up_bits_per_sec);
+        let server = Server::new(store.clone(), sent.clone(), up, line.seeder, accepted);
         let serving = server.clone().run(endpoint.clone(), ours);
         Ok(Self(Arc::new(Inner {
             me: key.id(),
             local,
             store,
             peers,
-            dialler: Dialler::new(endpoint, key.clone(), dialled),
+            dialler: Dialler::new(endpoint, key.clone(), dialled, transport),
             server,
             probes,
             accepted: Mutex::new(Some(newcomers)),
             sent,
+            seeder: line.seeder,
+            down,
+            flowing: Flowing::default(),
+            seeders: Mutex::default(),
             dropped: Mutex::default(),
             downloads: Mutex::default(),
             stopped: CancellationToken::new(),
@@ -152,13 +205,14 @@ impl Bulk {
 
     /// Brings a blob into the store; does nothing when it is there. Waits for as long as nobody has it.
     ///
-    /// `hints` are members that should have it; they are asked first. Several calls for one blob share one download.
+    /// `hints` are members that should have it, and need not be in anybody's neighbourhood. Several calls for one blob share
+    /// one download, with the urgency of the first. A full disk is waited for, too.
     /// Cancel-safe: what was verified stays on the disk, and the next call goes on from there.
     ///
     /// # Errors
     ///
     /// [`FetchError`]: what waiting would not mend.
-    pub async fn fetch(&self, blob: BlobRef, hints: &[MemberId]) -> Result<(), FetchError> {
+    pub async fn fetch(&self, blob: BlobRef, hints: &[MemberId], urgency: Urgency) -> Result<(), FetchError> {
         let BlobRef { digest, bytes: expected } = blob;
         if expected > MAX_BLOB_BYTES {
             return Err(FetchError::TooLarge { blob, limit: MAX_BLOB_BYTES });
@@ -187,7 +241,19 @@ impl Bulk {
         if let Some(done) = here() {
             return done;
         }
-        Box::pin(async { Download::open(&self.0, blob).await?.run(hints).await }).await
+        loop {
+            let download = async { Download::open(&self.0, blob, urgency, hints).await?.run().await };
+            match Box::pin(download).await {
+                Err(FetchError::Store(error)) if error.is_disk_full() => {
+                    tracing::warn!(%blob, %error, "a download waits for room on the disk");
+                }
+                done => return done,
+            }
+            tokio::select! {
+                () = self.0.stopped.cancelled() => return Err(FetchError::Stopped),
+                () = tokio::time::sleep(DISK_FULL) => {}
+            }
+        }
     }
 
     /// The members of the table that say they have a blob and would serve it, in order of their ids.
@@ -199,7 +265,7 @@ impl Bulk {
             .map(|(peer, address)| {
                 let request = &request;
                 async move {
-                    match self.0.dialler.ask(peer, address, request, |_| 0).await {
+                    match self.0.dialler.ask(peer, address, request).await {
                         Ok((Response::Have { .. }, _)) => Some(peer),
                         Ok(_) => None,
                         Err(reason) => {

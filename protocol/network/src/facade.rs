@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    bulk::{Bulk, FetchError},
+    bulk::{Bulk, FetchError, Line, Urgency},
     control::{Control, ControlConfig, NetworkEvent, Offence, ReachStatus},
     error::{NetworkError, RequestError},
     store::BlobStore,
@@ -46,14 +46,14 @@ pub struct NetworkConfig {
     pub topics: Vec<String>,
     /// Find members on the local network by mDNS, and be found. Never on the loopback.
     pub lan: bool,
-    /// Help members behind routers: carry their control connections, and fetch for them what they cannot reach. For
-    /// those who can be dialled and have bandwidth to give.
-    pub seeder: bool,
     /// Addresses under which others can dial the control plane, as multiaddrs without a peer id, where they are not those
     /// that are listened on: a forwarded port, a cloud's outer address.
     pub announce: Vec<String>,
     /// Where the members that were met are kept for the next start. A cache.
     pub peers_file: Option<PathBuf>,
+    /// What is given of the line. A seeder also carries control connections of members behind routers, and fetches for them
+    /// what they cannot reach.
+    pub line: Line,
 }
 
 impl Default for NetworkConfig {
@@ -66,9 +66,9 @@ impl Default for NetworkConfig {
             bootstrap: Vec::new(),
             topics: Vec::new(),
             lan: false,
-            seeder: false,
             announce: Vec::new(),
             peers_file: None,
+            line: Line::default(),
         }
     }
 }
@@ -124,7 +124,7 @@ pub async fn start(
 ) -> Result<(Network, mpsc::Receiver<NetworkEvent>), NetworkError> {
     // bulk first: control tells its port; what control learns of the others comes back through the table
     let (table, peers) = watch::channel(BTreeMap::new());
-    let bulk = Bulk::start(config.bulk_listen, key, store.clone(), peers).await?;
+    let bulk = Bulk::start(config.bulk_listen, key, store.clone(), peers, config.line).await?;
     let (signals, heard) = mpsc::channel(SIGNALS);
     let control = ControlConfig {
         listen: config.control_listen,
@@ -132,13 +132,13 @@ pub async fn start(
         bootstrap: &config.bootstrap,
         topics: &config.topics,
         lan: config.lan,
-        seeder: config.seeder,
+        seeder: config.line.seeder,
         announce: &config.announce,
         peers_file: config.peers_file,
         signals,
     };
     let (control, events) = Control::start(control, key).await?;
-    let passing = config.seeder.then_some(store);
+    let passing = config.line.seeder.then_some(store);
     let ways = Ways::start(key.id(), control.clone(), bulk.clone(), passing, heard, table);
     Ok((Network { id: key.id(), control, bulk, ways }, events))
 }
@@ -212,17 +212,22 @@ impl Network {
     ///
     /// [`FetchError`] when it can never come.
     pub async fn fetch(&self, blob: BlobRef) -> Result<(), FetchError> {
-        self.fetch_from(blob, &[]).await
+        self.fetch_from(blob, &[], Urgency::default()).await
     }
 
-    /// As [`fetch`](Self::fetch), asking `hints` first.
+    /// As [`fetch`](Self::fetch), knowing who should have it and how urgent it is.
     ///
     /// # Errors
     ///
     /// As [`fetch`](Self::fetch).
-    pub async fn fetch_from(&self, blob: BlobRef, hints: &[MemberId]) -> Result<(), FetchError> {
+    pub async fn fetch_from(
+        &self,
+        blob: BlobRef,
+        hints: &[MemberId],
+        urgency: Urgency,
+    ) -> Result<(), FetchError> {
         tokio::select! {
-            fetched = self.bulk.fetch(blob, hints) => fetched,
+            fetched = self.bulk.fetch(blob, hints, urgency) => fetched,
             // never ends: when somebody cannot be reached, seeders are asked to fetch what it may have
             () = self.ways.ask_seeders(blob) => Err(FetchError::Stopped),
         }

@@ -34,12 +34,14 @@ pub mod bulk;
 pub mod control;
 mod error;
 mod facade;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod keyfile;
 pub mod signal;
 pub mod store;
 mod ways;
 
-pub use bulk::FetchError;
+pub use bulk::{FetchError, Line, Urgency};
 pub use control::{
     MAX_GOSSIP_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, NetworkEvent, Offence, ReachStatus,
     Reachability, ReplySender,

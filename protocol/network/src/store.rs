@@ -18,9 +18,12 @@ mod error;
 mod files;
 mod index;
 mod partial;
+mod quota;
+mod slice;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tree;
+mod walk;
 
 use std::{
     collections::BTreeMap,
@@ -30,19 +33,21 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bao_tree::{
-    ChunkRanges,
-    io::{EncodeError, outboard::PreOrderOutboard, sync},
-};
+use bao_tree::ChunkRanges;
 use fs4::FileExt;
 use talkoot_protocol::digest::{BlobRef, Digest};
 
 pub use self::error::StoreError;
-pub(crate) use self::partial::{Partial, Written, missing};
 use self::{
     error::At,
     files::{Layout, TempFile},
     index::Index,
+    partial::Partials,
+    quota::Quota,
+};
+pub(crate) use self::{
+    partial::{Incoming, Partial, missing},
+    slice::{SliceError, SliceReader},
 };
 
 /// A folder of blobs that one process works in. Clones are the same store.
@@ -54,6 +59,9 @@ struct Inner {
     layout: Layout,
     /// Held by whoever changes names in `blobs/` and `hidden/`, so that the order of the steps is nobody else's worry.
     index: Mutex<Index>,
+    /// Taken after `index` where both are.
+    quota: Mutex<Quota>,
+    partials: Partials,
     /// Goes with the last clone.
     _lock: Lock,
 }
@@ -112,7 +120,9 @@ impl BlobStore {
         layout.sweep_temp()?;
         let truth = take_stock(&layout)?;
         let index = Mutex::new(Index::open(&layout.folder("index"), &truth));
-        Ok(Self(Arc::new(Inner { layout, index, _lock: Lock(lock) })))
+        let quota = Mutex::new(Quota::new(Self::by_age(&layout, &truth)));
+        let partials = Partials::default();
+        Ok(Self(Arc::new(Inner { layout, index, quota, partials, _lock: Lock(lock) })))
     }
 
     fn layout(&self) -> &Layout {
@@ -142,6 +152,7 @@ impl BlobStore {
         if self.size(&blob.digest) == Some(blob.bytes) {
             return Ok(blob);
         }
+        let _room = self.room(blob.bytes)?;
         let (temp, mut file) = TempFile::create(self.layout())?;
         file.write_all(content).and_then(|()| file.sync_all()).at("writing", temp.path())?;
         let (_, outboard) = tree::build(content, blob.bytes).at("hashing", temp.path())?;
@@ -157,6 +168,7 @@ impl BlobStore {
     pub fn put_file(&self, path: &Path) -> Result<BlobRef, StoreError> {
         let mut source = File::open(path).at("opening", path)?;
         let size = source.metadata().at("looking at", path)?.len();
+        let _room = self.room(size)?;
         let (temp, mut file) = TempFile::create(self.layout())?;
         let (digest, outboard) =
             tree::build(Tee(&mut source, &mut file), size).map_err(|error| match error.kind() {
@@ -192,6 +204,7 @@ impl BlobStore {
         temp.place(&target)?;
         files::sync_folder(&layout.folder("blobs"))?;
         index.insert(&blob.digest, blob.bytes);
+        self.0.quota().stored(blob);
         Ok(())
     }
 
@@ -202,6 +215,7 @@ impl BlobStore {
     /// [`StoreError::NotFound`]; [`StoreError::TooLarge`] before anything is allocated; [`StoreError::Damaged`] when the bytes
     /// changed on the disk, after which the store no longer has the blob.
     pub fn read(&self, digest: &Digest, max_bytes: u64) -> Result<Vec<u8>, StoreError> {
+        self.0.quota().used(digest);
         let path = self.layout().blob(digest);
         let mut file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -219,12 +233,27 @@ impl BlobStore {
         if Digest::of(&content) == *digest { Ok(content) } else { Err(self.set_aside(digest)) }
     }
 
-    /// Encodes the slice for `ranges`, verified while it is read.
-    pub(crate) fn slice(&self, blob: BlobRef, ranges: &ChunkRanges) -> Result<Vec<u8>, StoreError> {
-        if let Some(encoded) = self.try_slice(blob, ranges)? {
-            return Ok(encoded);
-        }
-        // either of the two files may be the damaged one
+    /// Begins to read the slice for `ranges`. What is read is proved on the way; when it is false, [`mend`](Self::mend) sees
+    /// to it.
+    pub(crate) fn slice(&self, blob: BlobRef, ranges: &ChunkRanges) -> Result<SliceReader, StoreError> {
+        self.0.quota().used(&blob.digest);
+        let path = self.layout().blob(&blob.digest);
+        let data = File::open(&path).at("opening", path.clone())?;
+        let board = if blob.bytes > tree::GROUP_BYTES {
+            let path = self.layout().outboard(&blob.digest);
+            Some(File::open(&path).at("opening", path)?)
+        } else {
+            None
+        };
+        Ok(SliceReader::new(blob, path, data, board, ranges))
+    }
+
+    /// Finds out which of a blob's two files does not fit the other: rebuilds a hash tree that is damaged.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] when it is the blob itself, after which the store no longer has it.
+    pub(crate) fn mend(&self, blob: BlobRef) -> Result<(), StoreError> {
         let (layout, digest) = (self.layout(), &blob.digest);
         let path = layout.blob(digest);
         let file = File::open(&path).at("opening", path.clone())?;
@@ -234,42 +263,22 @@ impl BlobStore {
             return Err(self.set_aside(digest));
         }
         tracing::warn!(%digest, "the hash tree of a blob was damaged on the disk; it is rebuilt");
-        write_outboard(layout, digest, &outboard)?;
-        self.try_slice(blob, ranges)?.ok_or_else(|| self.set_aside(digest))
-    }
-
-    /// The slice, or `None` where blob and tree do not fit each other.
-    fn try_slice(&self, blob: BlobRef, ranges: &ChunkRanges) -> Result<Option<Vec<u8>>, StoreError> {
-        let path = self.layout().blob(&blob.digest);
-        let data = File::open(&path).at("opening", path.clone())?;
-        let length = usize::try_from(tree::encoded_len(blob.bytes, ranges)).unwrap_or(0);
-        let mut encoded = Vec::with_capacity(length);
-        let (root, tree) = (tree::root(&blob.digest), tree::tree(blob.bytes));
-        let result = if blob.bytes > tree::GROUP_BYTES {
-            let path = self.layout().outboard(&blob.digest);
-            let board = File::open(&path).at("opening", path)?;
-            sync::encode_ranges_validated(
-                data,
-                PreOrderOutboard { root, tree, data: board },
-                ranges,
-                &mut encoded,
-            )
-        } else {
-            let board = PreOrderOutboard { root, tree, data: &[][..] };
-            sync::encode_ranges_validated(data, board, ranges, &mut encoded)
-        };
-        match result {
-            Ok(()) => Ok(Some(encoded)),
-            Err(EncodeError::Io(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
-                Err(StoreError::io("reading", path, error))
-            }
-            Err(_) => Ok(None),
-        }
+        write_outboard(layout, digest, &outboard)
     }
 
     /// Opens or goes on with a download.
-    pub(crate) fn partial(&self, blob: BlobRef) -> Result<(Partial, ChunkRanges), StoreError> {
+    pub(crate) fn partial(&self, blob: BlobRef) -> Result<Arc<Partial>, StoreError> {
         Partial::open(self, blob)
+    }
+
+    /// The download of a blob that goes on in this process.
+    pub(crate) fn open_partial(&self, digest: &Digest) -> Option<Arc<Partial>> {
+        self.0.partials.lock().unwrap_or_else(PoisonError::into_inner).get(digest)?.upgrade()
+    }
+
+    /// As [`open_partial`](Self::open_partial), where others may be served from it.
+    pub(crate) fn visible_partial(&self, digest: &Digest) -> Option<Arc<Partial>> {
+        self.open_partial(digest).filter(|_| !self.is_hidden(digest))
     }
 
     /// Takes a blob whose bytes are wrong out of the store.
@@ -282,6 +291,7 @@ impl BlobStore {
         let cleared =
             files::remove(&layout.outboard(digest)).and_then(|_| files::remove(&layout.hidden(digest)));
         index.remove(digest);
+        self.0.quota().removed(digest);
         tracing::warn!(%digest, path = %path.display(), "a blob is damaged on the disk; it is set aside and will be fetched again");
         match moved.and(cleared.map(drop)) {
             Ok(()) => StoreError::Damaged { digest: *digest, path },
@@ -291,6 +301,7 @@ impl BlobStore {
 
     /// Where the blob lies, for programs that map or stream it; they MUST NOT write to it.
     pub fn path(&self, digest: &Digest) -> Option<PathBuf> {
+        self.0.quota().used(digest);
         let path = self.layout().blob(digest);
         path.is_file().then_some(path)
     }
@@ -320,6 +331,7 @@ impl BlobStore {
             files::sync_folder(&layout.folder("blobs"))?;
             index.remove(digest);
         }
+        self.0.quota().removed(digest);
         Ok(was_there)
     }
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use quinn::{Connection, Endpoint, RecvStream, VarInt};
+use quinn::{Connection, Endpoint, RecvStream, TransportConfig, VarInt};
 use talkoot_protocol::identity::{Keypair, MemberId};
 use tokio::{sync::mpsc, time::timeout};
 
@@ -24,8 +24,6 @@ use super::{
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long a peer may keep silent in the middle of an answer.
 const STALL: Duration = Duration::from_secs(15);
-/// Bytes read between two looks at the clock.
-const PART_BYTES: usize = 256 << 10;
 
 type Slot = Arc<tokio::sync::Mutex<Option<(SocketAddr, Connection)>>>;
 
@@ -37,12 +35,18 @@ pub(super) struct Dialler {
     pub(super) received: AtomicU64,
     /// Where connections that we make go to be served as well.
     pub(super) dialled: mpsc::Sender<Connection>,
+    pub(super) transport: Arc<TransportConfig>,
     slots: Mutex<BTreeMap<MemberId, Slot>>,
 }
 
 impl Dialler {
-    pub(super) fn new(endpoint: Endpoint, key: Keypair, dialled: mpsc::Sender<Connection>) -> Self {
-        Self { endpoint, key, received: AtomicU64::new(0), dialled, slots: Mutex::default() }
+    pub(super) fn new(
+        endpoint: Endpoint,
+        key: Keypair,
+        dialled: mpsc::Sender<Connection>,
+        transport: Arc<TransportConfig>,
+    ) -> Self {
+        Self { endpoint, key, received: AtomicU64::new(0), dialled, transport, slots: Mutex::default() }
     }
 
     /// A live connection to `peer` at `address`.
@@ -57,7 +61,8 @@ impl Dialler {
             Some((_, stale)) => stale.close(VarInt::from_u32(0), b"moved"),
             None => {}
         }
-        let config = tls::client(&self.key, &peer, wire::ALPN).map_err(|error| error.to_string())?;
+        let config = tls::client(&self.key, &peer, wire::ALPN, self.transport.clone())
+            .map_err(|error| error.to_string())?;
         // the name is not looked at: the certificate is the peer's key
         let connecting =
             self.endpoint.connect_with(config, address, "talkoot").map_err(|error| error.to_string())?;
@@ -92,43 +97,31 @@ impl Dialler {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
     }
 
-    /// Sends a request and reads the answer; `expected` says how many bytes follow it.
+    /// Sends a request and reads the answer; what follows it is in the stream.
     pub(super) async fn ask(
         &self,
         peer: MemberId,
         address: SocketAddr,
         request: &Request,
-        expected: impl Fn(Response) -> u64,
-    ) -> Result<(Response, Vec<u8>), String> {
+    ) -> Result<(Response, RecvStream), String> {
         let connection = self.connection(peer, address).await?;
         let frame = wire::encode(request).map_err(|error| error.to_string())?;
         let (mut send, mut recv) = timeout(STALL, connection.open_bi())
             .await
             .map_err(|_| "the peer opens no stream")?
             .map_err(|error| error.to_string())?;
+        // before everything that is sent to the peer as its server
+        let _ = send.set_priority(i32::MAX);
         send.write_all(&frame).await.map_err(|error| error.to_string())?;
         send.finish().map_err(|error| error.to_string())?;
         let response = timeout(STALL, read_frame::<Response>(&mut recv))
             .await
             .map_err(|_| "the peer does not answer")??;
-        let slice = self.read(&mut recv, expected(response)).await?;
-        Ok((response, slice))
+        Ok((response, recv))
     }
 
-    /// Reads exactly `length` bytes, which the caller has bounded; memory grows with what comes.
-    async fn read(&self, recv: &mut RecvStream, length: u64) -> Result<Vec<u8>, String> {
-        let length = usize::try_from(length).map_err(|error| error.to_string())?;
-        let mut slice = Vec::new();
-        while slice.len() < length {
-            let part = (length - slice.len()).min(PART_BYTES);
-            let at = slice.len();
-            slice.resize(at + part, 0);
-            timeout(STALL, recv.read_exact(&mut slice[at..]))
-                .await
-                .map_err(|_| "the peer stopped in the middle of a slice")?
-                .map_err(|error| error.to_string())?;
-            self.received.fetch_add(part as u64, Ordering::Relaxed);
-        }
-        Ok(slice)
+    /// Bytes of a slice that have come.
+    pub(super) fn count_received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }

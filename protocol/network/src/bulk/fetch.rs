@@ -1,139 +1,129 @@
-//! Fetching one blob from whoever has it: 4 MiB pieces, one in flight per peer, many peers at once.
+//! Fetching one blob from whoever has it: pieces, some in flight to each of several peers.
 //!
 //! ```text
-//! piece: waiting --an idle peer--> asked --verified--> done
-//!           ^                        |
-//!           `-- not there, timeout, false bytes (that peer is dropped)
+//! source: unknown --asked what it has--> known --asked for a piece it has--> known
+//! piece:  wanted  --the rarest first--> asked --verified as it comes--> here, and served to others
+//!            ^                            |
+//!            `-- not there, timeout, something more urgent, false bytes (that peer is dropped)
 //! ```
-//! Everything runs inside the caller's future, so dropping it stops it; verified bytes stay in the partial file.
+//! Who is asked for a piece: seeders first; a home line only for what no seeder has while nothing else comes, so that it sends
+//! its contribution about once. Everything runs inside the caller's future, so dropping it stops it; verified bytes stay in
+//! the partial file.
+
+mod ask;
+mod plan;
+mod source;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use bao_tree::{ChunkNum, ChunkRanges};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use talkoot_protocol::{digest::BlobRef, identity::MemberId};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use self::{
+    ask::{Outcome, Wanted, ask_pieces, ask_slice},
+    plan::{Moved, Plan},
+    source::Source,
+};
 use super::{
     Inner,
     error::FetchError,
-    wire::{MAX_RANGES, PIECE_BYTES, Request, Response},
+    spread::SMALL_BYTES,
+    urgency::Urgency,
+    wire::{self, Held},
 };
-use crate::store::{Partial, StoreError, Written, missing, tree};
+use crate::store::{Partial, StoreError};
 
-/// Peers asked at once for one blob.
+/// Peers asked for pieces of one blob at once.
 const MAX_PEERS: usize = 8;
-/// When a peer that could not help is asked again: a round's blobs appear within fractions of a second of their announcement.
-const AGAIN: Duration = Duration::from_millis(250);
-/// The pause doubles so often while the peer still cannot help: after that, asking is no race any more.
-const MAX_DOUBLINGS: u32 = 2;
-/// A piece that has been asked for this long ago is asked of another peer as well.
-const SLOW: Duration = Duration::from_millis(500);
+/// Peers that are no hints and no seeders and are asked what they have.
+const MAX_OTHERS: usize = 24;
+/// How often everything is looked at when nothing happens.
+const LOOK: Duration = Duration::from_millis(50);
+/// A home line is asked for what no seeder has when nothing has come for so long.
+const GRACE: Duration = Duration::from_secs(1);
+/// A home line that said who else has a piece is asked again when nothing has come for so long.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// For so long a home line waits for all to say what they have: a seeder may be among them.
+const SETTLE: Duration = Duration::from_millis(300);
 /// Longest blob: 1 TiB, more than any checkpoint; it bounds the list of pieces.
 pub(super) const MAX_BLOB_BYTES: u64 = 1 << 40;
 
-/// One part of the blob that is still wanted.
-#[derive(Debug)]
-struct Piece {
-    ranges: ChunkRanges,
-    asked: usize,
-    last_asked: Instant,
+/// What a peer answered.
+enum Answer {
+    /// What it has, from this piece on.
+    Told(MemberId, u64, Result<(bool, Held), String>),
+    /// What came of asking for a piece.
+    Sent(MemberId, u64, Outcome),
 }
-
-/// What came of asking a peer.
-#[derive(Debug)]
-enum Outcome {
-    /// The piece is written.
-    Done,
-    /// The peer cannot help now.
-    NotNow,
-    /// The peer cannot be talked to now.
-    Failed(String),
-    /// The peer's bytes are false from this offset on.
-    Lied(u64),
-    /// The blob has another length, proved.
-    OtherSize(u64),
-    /// Our own side fails.
-    Broken(StoreError),
-}
-
-type Answer = (MemberId, usize, Outcome);
 
 /// A download under way.
 pub(super) struct Download<'a> {
     bulk: &'a Inner,
     blob: BlobRef,
+    urgency: Urgency,
+    hints: &'a [MemberId],
     partial: Arc<Partial>,
-    pieces: BTreeMap<usize, Piece>,
+    plan: Plan,
+    sources: BTreeMap<MemberId, Source>,
     running: FuturesUnordered<BoxFuture<'a, Answer>>,
-    /// Who is being asked, where, and how to stop it.
-    busy: BTreeMap<MemberId, (SocketAddr, CancellationToken)>,
-    /// Who could not help: how often in a row, and when it is asked again.
-    misses: BTreeMap<MemberId, (u32, Instant)>,
-}
-
-/// Cuts what is missing into pieces.
-fn cut(size: u64, missing: &ChunkRanges) -> BTreeMap<usize, Piece> {
-    let now = Instant::now();
-    let mut pieces = BTreeMap::new();
-    let spans = tree::byte_ranges(missing, size);
-    for (start, end) in spans {
-        for number in start / PIECE_BYTES..=(end - 1) / PIECE_BYTES {
-            let window = (number * PIECE_BYTES, ((number + 1) * PIECE_BYTES).min(size));
-            let piece = pieces
-                .entry(usize::try_from(number).unwrap_or(usize::MAX))
-                .or_insert_with(|| Piece { ranges: ChunkRanges::empty(), asked: 0, last_asked: now });
-            piece.ranges |= tree::groups(start.max(window.0), end.min(window.1));
-            if piece.ranges.boundaries().len() > 2 * MAX_RANGES {
-                piece.ranges = tree::groups(window.0, window.1);
-            }
-        }
-    }
-    pieces
+    begun: Instant,
+    /// When something last came, or somebody got more of the blob.
+    moved: Moved,
 }
 
 impl<'a> Download<'a> {
     /// Opens the partial file and finds what is missing.
-    pub(super) async fn open(bulk: &'a Inner, blob: BlobRef) -> Result<Self, FetchError> {
+    pub(super) async fn open(
+        bulk: &'a Inner,
+        blob: BlobRef,
+        urgency: Urgency,
+        hints: &'a [MemberId],
+    ) -> Result<Self, FetchError> {
         let store = bulk.store.clone();
-        let (partial, have) = blocking(move || store.partial(blob)).await?;
+        let partial = blocking(move || store.partial(blob)).await?;
         Ok(Self {
+            plan: Plan::new(blob, &partial.have(), &bulk.me, Instant::now()),
             bulk,
             blob,
-            partial: Arc::new(partial),
-            pieces: cut(blob.bytes, &missing(blob.bytes, &have)),
+            urgency,
+            hints,
+            partial,
+            sources: BTreeMap::new(),
             running: FuturesUnordered::new(),
-            busy: BTreeMap::new(),
-            misses: BTreeMap::new(),
+            begun: Instant::now(),
+            moved: Moved::at(Instant::now()),
         })
     }
 
     /// Runs until the blob is in the store.
-    pub(super) async fn run(mut self, hints: &[MemberId]) -> Result<(), FetchError> {
+    pub(super) async fn run(mut self) -> Result<(), FetchError> {
         let mut table = self.bulk.peers.clone();
         let mut table_lives = true;
-        while !self.pieces.is_empty() {
+        while !self.plan.pieces.is_empty() {
             if self.bulk.store.contains(&self.blob.digest) {
                 break; // it was put there meanwhile
             }
             let peers = table.borrow_and_update().clone();
-            for (peer, (address, moved)) in &self.busy {
-                if peers.get(peer).is_some_and(|now| now != address) {
-                    moved.cancel();
-                }
+            self.meet(&peers);
+            if self.bulk.flowing.above(self.urgency) {
+                self.give_way();
+            } else {
+                self.ask_what_they_have();
+                self.ask_for_pieces();
             }
-            self.hand_out(&peers, hints);
             tokio::select! {
                 biased;
                 () = self.bulk.stopped.cancelled() => return Err(FetchError::Stopped),
                 Some(answer) = self.running.next() => self.take(answer)?,
                 changed = table.changed(), if table_lives => match changed {
                     // somebody came, or came back: whoever failed may deserve another try
-                    Ok(()) => self.misses.clear(),
+                    Ok(()) => self.sources.values_mut().for_each(Source::forgive),
                     Err(_) => table_lives = false,
                 },
-                () = sleep_until(Instant::now() + AGAIN) => {}
+                () = self.bulk.flowing.changed() => {}
+                () = sleep(LOOK) => {}
             }
         }
         // late duplicates write nothing new, but they hold the files
@@ -144,73 +134,207 @@ impl<'a> Download<'a> {
         Ok(())
     }
 
-    /// Gives every idle peer something to do.
-    fn hand_out(&mut self, peers: &BTreeMap<MemberId, SocketAddr>, hints: &[MemberId]) {
-        let now = Instant::now();
-        let others = peers.keys().filter(|peer| !hints.contains(peer));
-        for peer in hints.iter().chain(others) {
-            let Some(address) = peers.get(peer) else { continue };
-            let waits = self.misses.get(peer).is_some_and(|(_, again)| *again > now);
-            if *peer == self.bulk.me || waits || self.busy.contains_key(peer) || self.bulk.is_dropped(peer) {
+    /// Follows the table of peers: hints, seeders, and as many others as may be of use.
+    fn meet(&mut self, peers: &BTreeMap<MemberId, SocketAddr>) {
+        let bulk = self.bulk;
+        self.sources.retain(|peer, source| {
+            let stays = peers.get(peer) == Some(&source.address) && !bulk.is_dropped(peer);
+            if !stays {
+                source.stop();
+            }
+            stays
+        });
+        let seeders = bulk.seeders();
+        let wanted = |peer: &MemberId| self.hints.contains(peer) || seeders.contains(peer);
+        let mut room = MAX_OTHERS.saturating_sub(self.sources.keys().filter(|peer| !wanted(peer)).count());
+        // begins somewhere else for each member, so that not all ask the same ones
+        let (before, after): (Vec<_>, Vec<_>) = peers.iter().partition(|(peer, _)| **peer < bulk.me);
+        for (peer, address) in after.into_iter().chain(before) {
+            if *peer == bulk.me || bulk.is_dropped(peer) || self.sources.contains_key(peer) {
                 continue;
             }
-            if self.running.len() >= MAX_PEERS {
-                break;
+            if !wanted(peer) {
+                if room == 0 {
+                    continue;
+                }
+                room -= 1;
             }
-            // first what nobody was asked for, then what has been waited for longest
-            let next = self
-                .pieces
-                .iter_mut()
-                .filter(|(_, piece)| piece.asked == 0 || now.duration_since(piece.last_asked) >= SLOW)
-                .min_by_key(|(number, piece)| (piece.asked, piece.last_asked, **number));
-            let Some((number, piece)) = next else { break };
-            (piece.asked, piece.last_asked) = (piece.asked + 1, now);
-            let moved = CancellationToken::new();
-            self.busy.insert(*peer, (*address, moved.clone()));
-            let (peer, number) = (*peer, *number);
-            let asking =
-                ask(self.bulk, peer, *address, self.blob, piece.ranges.clone(), self.partial.clone());
+            self.sources.insert(*peer, Source::new(*address, seeders.contains(peer)));
+        }
+    }
+
+    /// Stops asking, as something more urgent has come up. What was verified stays.
+    fn give_way(&mut self) {
+        self.sources.values_mut().for_each(Source::stop);
+        self.moved.touch(Instant::now());
+    }
+
+    /// Whether asking for it at once is cheaper than asking who has it.
+    const fn is_small(&self) -> bool {
+        self.blob.bytes <= SMALL_BYTES
+    }
+
+    fn ask_what_they_have(&mut self) {
+        let Some(first) = self.plan.pieces.keys().next().copied().filter(|_| !self.is_small()) else {
+            return;
+        };
+        let (bulk, blob) = (self.bulk, self.blob);
+        for (peer, source) in &mut self.sources {
+            let knows = matches!(&source.held, Some((_, Held::Whole)))
+                || source.held.as_ref().is_some_and(|(from, _)| {
+                    first < from + wire::MAX_PIECES && self.plan.pieces.keys().all(|piece| source.has(*piece))
+                });
+            if knows || source.asked.is_some() || !source.is_due() {
+                continue;
+            }
+            let stop = CancellationToken::new();
+            source.asked = Some(stop.clone());
+            let (peer, address) = (*peer, source.address);
             let asking = async move {
-                let outcome = moved.run_until_cancelled(asking).await;
-                (peer, number, outcome.unwrap_or_else(|| Outcome::Failed("the peer has moved".to_owned())))
+                let told = stop.run_until_cancelled(ask_pieces(bulk, peer, address, blob, first)).await;
+                Answer::Told(peer, first, told.unwrap_or_else(|| Err("not asked any more".to_owned())))
             };
             self.running.push(asking.boxed());
         }
     }
 
-    /// A peer could not help: it is left in peace for a while.
-    fn missed(&mut self, peer: MemberId) {
-        let times = self.misses.get(&peer).map_or(0, |(times, _)| times + 1).min(MAX_DOUBLINGS);
-        self.misses.insert(peer, (times, Instant::now() + AGAIN * (1 << times)));
+    /// Gives every source that may help something to do.
+    fn ask_for_pieces(&mut self) {
+        let small = self.is_small();
+        let settling = !small
+            && !self.bulk.seeder
+            && self.begun.elapsed() < SETTLE
+            && self.sources.values().any(|source| source.asked.is_some() && source.held.is_none());
+        let seeders_serve = !self.bulk.seeder && self.sources.values().any(|source| source.seeder);
+        let mut order: Vec<MemberId> = self.sources.keys().copied().collect();
+        // for small blobs who should have it; for others who is there for it
+        order.sort_by_key(|peer| {
+            let hinted = !self.hints.contains(peer);
+            let seeder = self.sources.get(peer).is_none_or(|source| !source.seeder);
+            if small { (hinted, seeder) } else { (seeder, hinted) }
+        });
+        for peer in order {
+            let used = self.sources.values().filter(|source| !source.slices.is_empty()).count();
+            while let Some(source) = self.sources.get(&peer) {
+                let idle = source.slices.is_empty();
+                if !source.is_free() || (idle && (used >= MAX_PEERS || (small && !source.is_due()))) {
+                    break;
+                }
+                if settling && !source.seeder {
+                    break;
+                }
+                let home = !small && seeders_serve && !source.seeder;
+                let now = Instant::now();
+                let quiet = self.moved.quiet(now);
+                let may_ask = |piece: u64| {
+                    (small || source.has(piece))
+                        && !source.slices.contains_key(&piece)
+                        && (!home
+                            || (quiet >= GRACE && !self.sources.values().any(|s| s.seeder && s.has(piece))))
+                        && (quiet >= PATIENCE || !source.elsewhere.contains_key(&piece))
+                };
+                let holders = |piece| self.sources.values().filter(|source| source.has(piece)).count();
+                let Some(piece) = self.plan.next(now, may_ask, holders) else { break };
+                self.ask_for(peer, piece);
+            }
+        }
+    }
+
+    fn ask_for(&mut self, peer: MemberId, number: u64) {
+        let (Some(source), Some(piece)) = (self.sources.get_mut(&peer), self.plan.pieces.get_mut(&number))
+        else {
+            return;
+        };
+        piece.askers += 1;
+        piece.moved.touch(Instant::now());
+        let stop = CancellationToken::new();
+        source.slices.insert(number, (Instant::now(), stop.clone()));
+        let wanted = Wanted {
+            blob: self.blob,
+            ranges: piece.ranges.clone(),
+            urgency: self.urgency,
+            insists: source.elsewhere.contains_key(&number),
+            partial: self.partial.clone(),
+            moved: [piece.moved.clone(), self.moved.clone()],
+        };
+        let (bulk, address) = (self.bulk, source.address);
+        let asking = async move {
+            let outcome = stop.run_until_cancelled(ask_slice(bulk, peer, address, wanted)).await;
+            Answer::Sent(peer, number, outcome.unwrap_or(Outcome::Stopped))
+        };
+        self.running.push(asking.boxed());
     }
 
     /// Takes note of what a peer answered.
-    fn take(&mut self, (peer, number, outcome): Answer) -> Result<(), FetchError> {
-        self.busy.remove(&peer);
-        if let Some(piece) = self.pieces.get_mut(&number) {
-            piece.asked -= 1;
+    fn take(&mut self, answer: Answer) -> Result<(), FetchError> {
+        match answer {
+            Answer::Told(peer, first, told) => self.told(peer, first, told),
+            Answer::Sent(peer, piece, outcome) => return self.sent(peer, piece, outcome),
         }
+        Ok(())
+    }
+
+    fn told(&mut self, peer: MemberId, first: u64, told: Result<(bool, Held), String>) {
+        let Some(source) = self.sources.get_mut(&peer) else { return };
+        source.asked = None;
+        match told {
+            Ok((seeder, held)) => {
+                source.seeder = seeder;
+                self.bulk.note_seeder(peer, seeder);
+                let more =
+                    source.held.as_ref().is_none_or(|(_, before)| *before != held) && held != Held::Nothing;
+                if more {
+                    self.moved.touch(Instant::now());
+                    source.forgive();
+                }
+                source.held = Some((first, held));
+                // it is asked again when there is a reason to think that it got more
+                source.missed();
+            }
+            Err(reason) => {
+                tracing::debug!(%peer, blob = %self.blob, reason, "a peer could not be asked; it is tried again");
+                source.held = None;
+                source.missed();
+            }
+        }
+    }
+
+    fn sent(&mut self, peer: MemberId, number: u64, outcome: Outcome) -> Result<(), FetchError> {
         let digest = self.blob.digest;
+        let since = self.sources.get_mut(&peer).and_then(|source| source.slices.remove(&number));
+        if let Some(piece) = self.plan.pieces.get_mut(&number) {
+            piece.askers -= 1;
+        }
+        if self.plan.settle(number, &self.partial.have()) {
+            // who was asked for it as well may stop
+            for source in self.sources.values() {
+                if let Some((_, stop)) = source.slices.get(&number) {
+                    stop.cancel();
+                }
+            }
+        }
+        let Some(source) = self.sources.get_mut(&peer) else { return Ok(()) };
         match outcome {
             Outcome::Done => {
-                self.misses.remove(&peer);
-                self.pieces.remove(&number);
+                source.came(since.map_or(Duration::ZERO, |(since, _)| since.elapsed()));
+                source.elsewhere.remove(&number);
             }
-            Outcome::NotNow => self.missed(peer),
+            Outcome::Stopped => {}
+            Outcome::NotNow => {
+                source.held = None;
+                source.missed();
+            }
+            Outcome::Elsewhere => {
+                source.elsewhere.insert(number, Instant::now());
+            }
             Outcome::Failed(reason) => {
                 tracing::debug!(%peer, %digest, reason, "a peer could not be asked; it is tried again");
-                self.missed(peer);
+                source.held = None;
+                source.missed();
             }
             Outcome::Lied(offset) => {
                 tracing::warn!(%peer, %digest, offset, "a peer sent bytes that the hash disproves; it is asked nothing more");
                 self.bulk.drop_peer(peer);
-                if let Some(piece) = self.pieces.get_mut(&number) {
-                    // what came before the lie was proved and kept
-                    let rest = &piece.ranges & &ChunkRanges::from(ChunkNum::full_chunks(offset)..);
-                    if !rest.is_empty() {
-                        piece.ranges = rest;
-                    }
-                }
             }
             Outcome::OtherSize(actual) => {
                 return Err(FetchError::SizeMismatch {
@@ -223,51 +347,6 @@ impl<'a> Download<'a> {
             Outcome::Broken(error) => return Err(error.into()),
         }
         Ok(())
-    }
-}
-
-/// Asks one peer for one piece and writes what is right of the answer.
-async fn ask(
-    bulk: &Inner,
-    peer: MemberId,
-    address: SocketAddr,
-    blob: BlobRef,
-    ranges: ChunkRanges,
-    partial: Arc<Partial>,
-) -> Outcome {
-    let request = Request::Slice {
-        digest: *blob.digest.as_bytes(),
-        bytes: blob.bytes,
-        ranges: tree::byte_ranges(&ranges, blob.bytes),
-    };
-    let expected = |response| match response {
-        Response::Have { bytes } if bytes == blob.bytes => tree::encoded_len(blob.bytes, &ranges),
-        Response::OtherSize { bytes } if bytes <= MAX_BLOB_BYTES => {
-            tree::encoded_len(bytes, &tree::last_group(bytes))
-        }
-        _ => 0,
-    };
-    match bulk.dialler.ask(peer, address, &request, expected).await {
-        Ok((Response::Have { bytes }, slice)) if bytes == blob.bytes => {
-            match blocking(move || partial.write(&ranges, &slice)).await {
-                Ok(Written::All) => Outcome::Done,
-                Ok(Written::FalseFrom(offset)) => Outcome::Lied(offset),
-                Err(error) => Outcome::Broken(error),
-            }
-        }
-        Ok((Response::OtherSize { bytes }, slice)) if bytes != blob.bytes && bytes <= MAX_BLOB_BYTES => {
-            if tree::proves_size(&blob.digest, bytes, &slice) {
-                Outcome::OtherSize(bytes)
-            } else {
-                Outcome::Lied(bytes.saturating_sub(1))
-            }
-        }
-        Ok((Response::NotFound | Response::Busy, _)) => Outcome::NotNow,
-        Ok((response, _)) => Outcome::Failed(format!("an answer that makes no sense: {response:?}")),
-        Err(reason) => {
-            bulk.dialler.forget(peer);
-            Outcome::Failed(reason)
-        }
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use quinn::{Connection, Endpoint, TokioRuntime};
+use quinn::{Connection, Endpoint, TokioRuntime, TransportConfig};
 use talkoot_protocol::identity::MemberId;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -52,6 +52,7 @@ pub(crate) struct FreshSocket {
 pub(super) fn endpoint(
     listen: SocketAddr,
     key: &talkoot_protocol::identity::Keypair,
+    transport: Arc<TransportConfig>,
 ) -> Result<(Endpoint, Probes), BulkError> {
     let socket_error = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => BulkError::InUse { address: listen },
@@ -59,7 +60,7 @@ pub(super) fn endpoint(
     };
     let socket = UdpSocket::bind(listen).map_err(socket_error)?;
     let (socket, probes) = socket::wrap(socket).map_err(socket_error)?;
-    let server = tls::server(key, wire::ALPN)?;
+    let server = tls::server(key, wire::ALPN, transport)?;
     let runtime = Arc::new(TokioRuntime);
     let endpoint = Endpoint::new_with_abstract_socket(tls::endpoint(key)?, Some(server), socket, runtime)
         .map_err(socket_error)?;
@@ -90,7 +91,7 @@ impl Bulk {
 
     /// The address at which `peer` sees our main socket.
     pub(crate) async fn observed(&self, peer: MemberId, address: SocketAddr) -> Option<SocketAddr> {
-        let asked = self.0.dialler.ask(peer, address, &Request::WhereAmI, |_| 0).await;
+        let asked = self.0.dialler.ask(peer, address, &Request::WhereAmI).await;
         match asked {
             Ok((Response::YouAre { address }, _)) => Some(address),
             Ok(_) => None,
@@ -103,7 +104,11 @@ impl Bulk {
 
     /// Opens a socket for one attempt, which serves as the main one does.
     pub(crate) fn fresh_socket(&self) -> Result<FreshSocket, BulkError> {
-        let (endpoint, probes) = endpoint(SocketAddr::new(self.0.local.ip(), 0), &self.0.dialler.key)?;
+        let (endpoint, probes) = endpoint(
+            SocketAddr::new(self.0.local.ip(), 0),
+            &self.0.dialler.key,
+            self.0.dialler.transport.clone(),
+        )?;
         let server: Server = self.0.server.clone();
         let (_, nothing) = mpsc::channel(1);
         let serving = server.run(endpoint.clone(), nothing);
@@ -134,8 +139,8 @@ impl Bulk {
         peer: MemberId,
         address: SocketAddr,
     ) -> Result<Connection, String> {
-        let config =
-            tls::client(&self.0.dialler.key, &peer, wire::ALPN).map_err(|error| error.to_string())?;
+        let config = tls::client(&self.0.dialler.key, &peer, wire::ALPN, self.0.dialler.transport.clone())
+            .map_err(|error| error.to_string())?;
         let connecting =
             socket.endpoint.connect_with(config, address, "talkoot").map_err(|error| error.to_string())?;
         let connection = timeout(HANDSHAKE, connecting)

@@ -5,67 +5,113 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use bao_tree::ChunkRanges;
 use libp2p::PeerId;
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
-use talkoot_protocol::digest::BlobRef;
+use talkoot_protocol::digest::{BlobRef, Digest};
 use tokio::{
     sync::{AcquireError, Semaphore, mpsc},
     task::JoinSet,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
     punch::Accepted,
+    rate::Rate,
+    spread::{SMALL_BYTES, Spread},
     tls,
-    wire::{self, Request, Response},
+    urgency::Urgency,
+    wire::{self, Held, Request, Response},
 };
 use crate::{
     control::peer::member_of,
-    store::{BlobStore, StoreError, tree},
+    store::{BlobStore, SliceError, SliceReader, missing, tree},
 };
 
 /// Connections served at once; each costs a few kilobytes while it is quiet.
 const MAX_CONNECTIONS: usize = 256;
-/// Connections of one peer: one, and those of its former lives that have not timed out yet.
+/// Connections of one peer: those that it needs, and those of its former lives that have not timed out yet.
 pub(super) const MAX_CONNECTIONS_PER_PEER: usize = 8;
-/// Slices served at once by this process; each holds one encoded piece, so about 70 MB in all.
-const MAX_SLICES: usize = 16;
+/// Slices served at once by this process; each holds one part, and what QUIC has not seen acknowledged: at most one piece, so
+/// 140 MB in all at the very worst.
+const MAX_SLICES: usize = 32;
 /// Slices served at once to one peer, so that one cannot crowd out the others.
-const MAX_SLICES_PER_PEER: usize = 4;
+const MAX_SLICES_PER_PEER: usize = 8;
 /// How long a request may wait for its turn before it is told to come back.
 const TURN: Duration = Duration::from_secs(2);
 /// How long a peer may take to send a request, or to take a part of an answer.
 const STALL: Duration = Duration::from_secs(15);
-/// Bytes written between two looks at the clock.
-const PART_BYTES: usize = 64 << 10;
+/// Bytes that are read and proved at a time.
+const READ_BYTES: usize = 256 << 10;
 
 /// What serving needs; the endpoint's owner keeps the task.
 #[derive(Debug, Clone)]
-pub(super) struct Server {
-    pub(super) store: BlobStore,
-    pub(super) sent: Arc<AtomicU64>,
+pub(super) struct Server(Arc<Shop>);
+
+#[derive(Debug)]
+struct Shop {
+    store: BlobStore,
+    sent: Arc<AtomicU64>,
+    rate: Rate,
+    seeder: bool,
+    spread: Spread,
     /// Where connections that peers make go to be used the other way round as well.
     accepted: mpsc::Sender<Accepted>,
-    turns: Arc<Semaphore>,
+    turns: Semaphore,
     /// What each connected peer may use; gone with its last connection.
-    shares: Arc<Mutex<BTreeMap<PeerId, Weak<Share>>>>,
+    shares: Mutex<BTreeMap<PeerId, Weak<Share>>>,
 }
 
 /// One peer's part of what there is, over all its connections.
 #[derive(Debug)]
 struct Share {
+    peer: PeerId,
     connections: Semaphore,
     turns: Semaphore,
+    /// Slices asked for so far: who came first is served first.
+    slices: AtomicI32,
+}
+
+/// What is asked of us.
+struct Order {
+    digest: Digest,
+    bytes: u64,
+    ranges: Vec<(u64, u64)>,
+    urgency: Urgency,
+    insists: bool,
+}
+
+impl Order {
+    /// The pieces that the ranges, which MUST have been checked, lie in.
+    fn pieces(&self) -> Vec<u64> {
+        let piece = wire::piece_bytes(self.bytes);
+        self.ranges.iter().flat_map(|(start, end)| start / piece..=(end - 1) / piece).collect()
+    }
 }
 
 impl Server {
-    pub(super) fn new(store: BlobStore, sent: Arc<AtomicU64>, accepted: mpsc::Sender<Accepted>) -> Self {
-        Self { store, sent, accepted, turns: Arc::new(Semaphore::new(MAX_SLICES)), shares: Arc::default() }
+    pub(super) fn new(
+        store: BlobStore,
+        sent: Arc<AtomicU64>,
+        up: Rate,
+        seeder: bool,
+        accepted: mpsc::Sender<Accepted>,
+    ) -> Self {
+        Self(Arc::new(Shop {
+            store,
+            sent,
+            rate: up,
+            seeder,
+            spread: Spread::default(),
+            accepted,
+            turns: Semaphore::new(MAX_SLICES),
+            shares: Mutex::default(),
+        }))
     }
 
     /// Accepts until the endpoint is closed; serves on connections that we `dialled` as well.
@@ -91,14 +137,16 @@ impl Server {
     /// The share of the peer at the other end; none if it has no identity, which TLS does not let happen.
     fn share(&self, connection: &Connection) -> Option<Arc<Share>> {
         let peer = tls::identity_of(connection)?;
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shares = self.0.shares.lock().unwrap_or_else(PoisonError::into_inner);
         shares.retain(|_, share| share.strong_count() > 0);
         if let Some(share) = shares.get(&peer).and_then(Weak::upgrade) {
             return Some(share);
         }
         let share = Arc::new(Share {
+            peer,
             connections: Semaphore::new(MAX_CONNECTIONS_PER_PEER),
             turns: Semaphore::new(MAX_SLICES_PER_PEER),
+            slices: AtomicI32::new(0),
         });
         shares.insert(peer, Arc::downgrade(&share));
         Some(share)
@@ -116,7 +164,7 @@ impl Server {
         };
         if let Some(member) = tls::identity_of(&connection).as_ref().and_then(member_of) {
             // full, the peer will be dialled
-            let _ = self.accepted.try_send((member, connection.clone()));
+            let _ = self.0.accepted.try_send((member, connection.clone()));
         }
         self.streams(connection).await;
     }
@@ -151,89 +199,176 @@ impl Server {
         mut recv: RecvStream,
     ) {
         let remote = connection.remote_address();
-        if let Err(reason) = self.answer(&share.turns, remote, &mut send, &mut recv).await {
-            tracing::debug!(remote = %connection.remote_address(), reason, "a bulk request was not served");
+        if let Err(reason) = self.0.answer(&share, remote, &mut send, &mut recv).await {
+            tracing::debug!(%remote, reason, "a bulk request was not served");
             // an answer that is not finished must not look like one that is
             let _ = send.reset(VarInt::from_u32(1));
         }
     }
+}
 
+impl Shop {
     async fn answer(
         &self,
-        turns: &Semaphore,
+        share: &Share,
         remote: SocketAddr,
         send: &mut SendStream,
         recv: &mut RecvStream,
     ) -> Result<(), String> {
         let request = timeout(STALL, read_frame::<Request>(recv)).await.map_err(|_| "no request came")??;
-        let (response, slice) = match &request {
-            Request::WhereAmI => (Response::YouAre { address: remote }, Vec::new()),
-            Request::Has { digest: _ } => {
-                let size = self.store.visible_size(&request.digest());
-                (size.map_or(Response::NotFound, |bytes| Response::Have { bytes }), Vec::new())
+        let digest = request.digest();
+        let response = match request {
+            Request::WhereAmI => Response::YouAre { address: remote },
+            Request::Has { .. } => {
+                let size = self.store.visible_size(&digest);
+                size.map_or(Response::NotFound, |bytes| Response::Have { bytes })
             }
-            Request::Slice { bytes, ranges, .. } => {
-                if self.store.visible_size(&request.digest()).is_none() {
-                    return self.write(send, Response::NotFound, &[]).await;
-                }
-                // the peer's own turn first, so that it cannot hold everybody's while it waits for its own
-                let turn = timeout(TURN, async {
-                    Ok::<_, AcquireError>((turns.acquire().await?, self.turns.acquire().await?))
-                });
-                // both live until the answer is written: they bound the memory
-                let Ok(Ok(_turns)) = turn.await else {
-                    return self.write(send, Response::Busy, &[]).await;
-                };
-                let (response, slice) = self.slice(request.digest(), *bytes, ranges.clone()).await?;
-                return self.write(send, response, &slice).await;
+            Request::Pieces { bytes, first, .. } => self.pieces(&digest, bytes, first),
+            Request::Slice { bytes, ranges, urgency, insists, .. } => {
+                let order = Order { digest, bytes, ranges, urgency, insists };
+                return self.sell(order, share, send).await;
             }
         };
-        self.write(send, response, &slice).await
+        self.say(send, &response, true).await
     }
 
-    /// Reads and proves what is asked, away from the runtime's threads.
-    async fn slice(
-        &self,
-        digest: talkoot_protocol::digest::Digest,
-        asked: u64,
-        ranges: Vec<(u64, u64)>,
-    ) -> Result<(Response, Vec<u8>), String> {
-        let store = self.store.clone();
-        let work = move || {
-            let Some(bytes) = store.visible_size(&digest) else {
-                return Ok((Response::NotFound, Vec::new()));
-            };
-            let blob = BlobRef { digest, bytes };
-            let (response, ranges) = if bytes == asked {
-                match wire::checked_ranges(bytes, &ranges) {
-                    Ok(ranges) => (Response::Have { bytes }, ranges),
-                    Err(error) => {
-                        tracing::debug!(%digest, %error, "a bulk request breaks a bound");
-                        return Ok((Response::Refused, Vec::new()));
+    /// What is here of a blob.
+    fn pieces(&self, digest: &Digest, bytes: u64, first: u64) -> Response {
+        let held = match self.store.visible_size(digest) {
+            Some(_) => Held::Whole,
+            None => {
+                match self.store.visible_partial(digest).filter(|partial| partial.blob().bytes == bytes) {
+                    None => Held::Nothing,
+                    Some(partial) => {
+                        let Ok(asked) = wire::checked_pieces(bytes, first) else { return Response::Refused };
+                        let (lacks, piece) = (missing(bytes, &partial.have()), wire::piece_bytes(bytes));
+                        Held::of(asked.map(|number| {
+                            let end = ((number + 1) * piece).min(bytes);
+                            (&lacks & &tree::groups(number * piece, end)).is_empty()
+                        }))
                     }
                 }
-            } else {
-                (Response::OtherSize { bytes }, tree::last_group(bytes))
-            };
-            match store.slice(blob, &ranges) {
-                Ok(slice) => Ok((response, slice)),
-                Err(StoreError::Damaged { .. }) => Ok((Response::NotFound, Vec::new())),
-                Err(error) => Err(error.to_string()),
             }
         };
-        tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?
+        Response::Pieces { seeder: self.seeder, held }
     }
 
-    async fn write(&self, send: &mut SendStream, response: Response, slice: &[u8]) -> Result<(), String> {
-        let header = wire::encode(&response).map_err(|error| error.to_string())?;
-        for part in std::iter::once(&header[..]).chain(slice.chunks(PART_BYTES)) {
+    /// Answers a request for a slice, when its turn comes.
+    async fn sell(&self, order: Order, share: &Share, send: &mut SendStream) -> Result<(), String> {
+        if self.store.visible_size(&order.digest).is_none()
+            && self.store.visible_partial(&order.digest).is_none()
+        {
+            return self.say(send, &Response::NotFound, true).await;
+        }
+        // the peer's own turn first, so that it cannot hold everybody's while it waits for its own
+        let turn = timeout(TURN, async {
+            Ok::<_, AcquireError>((share.turns.acquire().await?, self.turns.acquire().await?))
+        });
+        // both live until the answer is written: they bound the memory
+        let Ok(Ok(_turns)) = turn.await else {
+            return self.say(send, &Response::Busy, true).await;
+        };
+        let (blob, response, ranges) = match self.open(&order) {
+            Ok(opened) => opened,
+            Err(response) => return self.say(send, &response, true).await,
+        };
+        let spreads = !self.seeder && blob.bytes > SMALL_BYTES && blob.bytes == order.bytes;
+        let pieces = if spreads { order.pieces() } else { Vec::new() };
+        if spreads && !self.spread.give(order.digest, &pieces, share.peer, order.insists, Instant::now()) {
+            return self.say(send, &Response::Elsewhere, true).await;
+        }
+        let Some(reader) = self.reader(blob, &ranges) else {
+            self.spread.take_back(order.digest, &pieces, share.peer);
+            return self.say(send, &Response::NotFound, true).await;
+        };
+        let sold = async {
+            self.say(send, &response, false).await?;
+            self.deliver(send, blob, reader, order.urgency, share).await
+        };
+        let sold = sold.await;
+        if sold.is_err() {
+            self.spread.take_back(order.digest, &pieces, share.peer);
+        }
+        sold
+    }
+
+    /// Which blob the order is for, what to say, and what to send; or what to say instead.
+    fn open(&self, order: &Order) -> Result<(BlobRef, Response, ChunkRanges), Response> {
+        let whole = self.store.visible_size(&order.digest);
+        let partial = self.store.visible_partial(&order.digest).map(|partial| partial.blob().bytes);
+        let bytes = whole.or(partial).ok_or(Response::NotFound)?;
+        let blob = BlobRef { digest: order.digest, bytes };
+        if bytes == order.bytes {
+            let ranges = wire::checked_ranges(bytes, &order.ranges).map_err(|error| {
+                tracing::debug!(digest = %order.digest, %error, "a bulk request breaks a bound");
+                Response::Refused
+            })?;
+            Ok((blob, Response::Have { bytes }, ranges))
+        } else if whole.is_some() {
+            Ok((blob, Response::OtherSize { bytes }, tree::last_group(bytes)))
+        } else {
+            // an unfinished download proves nothing about the length
+            Err(Response::NotFound)
+        }
+    }
+
+    /// Opens the blob, or the download if it holds all of the ranges.
+    fn reader(&self, blob: BlobRef, ranges: &ChunkRanges) -> Option<SliceReader> {
+        if let Ok(reader) = self.store.slice(blob, ranges) {
+            return Some(reader);
+        }
+        let partial = self.store.visible_partial(&blob.digest).filter(|partial| partial.holds(ranges))?;
+        partial.slice(ranges).ok()
+    }
+
+    /// Reads, proves and sends a slice part by part; files are read away from the runtime's threads.
+    async fn deliver(
+        &self,
+        send: &mut SendStream,
+        blob: BlobRef,
+        mut reader: SliceReader,
+        urgency: Urgency,
+        share: &Share,
+    ) -> Result<(), String> {
+        // of one connection's streams the more urgent one goes first, then the older one
+        let number = share.slices.fetch_add(1, Ordering::Relaxed).rem_euclid(1 << 24);
+        let rank = i32::try_from(urgency.index()).unwrap_or(0) << 24;
+        let _ = send.set_priority(rank - number);
+        loop {
+            let read = tokio::task::spawn_blocking(move || (reader.read_part(READ_BYTES), reader));
+            let (part, back) = read.await.map_err(|error| error.to_string())?;
+            reader = back;
+            match part {
+                Ok(part) if part.is_empty() => break,
+                Ok(part) => self.write(send, &part, urgency).await?,
+                Err(SliceError::False) => {
+                    let store = self.store.clone();
+                    let mended = tokio::task::spawn_blocking(move || store.mend(blob)).await;
+                    return Err(format!("the files of {} are damaged: {mended:?}", blob.digest));
+                }
+                Err(SliceError::Store(error)) => return Err(error.to_string()),
+            }
+        }
+        send.finish().map_err(|error| error.to_string())
+    }
+
+    /// Sends what answers a request, and with `last` nothing more.
+    async fn say(&self, send: &mut SendStream, response: &Response, last: bool) -> Result<(), String> {
+        let header = wire::encode(response).map_err(|error| error.to_string())?;
+        self.write(send, &header, Urgency::Now).await?;
+        if last { send.finish().map_err(|error| error.to_string()) } else { Ok(()) }
+    }
+
+    async fn write(&self, send: &mut SendStream, bytes: &[u8], urgency: Urgency) -> Result<(), String> {
+        for part in bytes.chunks(self.rate.part_bytes()) {
+            self.rate.take(part.len(), urgency).await;
             timeout(STALL, send.write_all(part))
                 .await
                 .map_err(|_| "the peer does not take its answer")?
                 .map_err(|error| error.to_string())?;
             self.sent.fetch_add(part.len() as u64, Ordering::Relaxed);
         }
-        send.finish().map_err(|error| error.to_string())
+        Ok(())
     }
 }
 

@@ -9,7 +9,6 @@ use libp2p_tls::certificate;
 use quinn::{
     ClientConfig, Connection, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig,
     TransportConfig, VarInt,
-    congestion::CubicConfig,
     crypto::{
         CryptoError, HmacKey,
         rustls::{QuicClientConfig, QuicServerConfig},
@@ -18,7 +17,7 @@ use quinn::{
 use rustls::pki_types::CertificateDer;
 use talkoot_protocol::identity::{Keypair, MemberId};
 
-use super::error::BulkError;
+use super::{congestion::SteadyConfig, error::BulkError};
 use crate::control::peer::{p2p_keypair, peer_of};
 
 /// A peer that says nothing for this long is gone.
@@ -27,6 +26,8 @@ const IDLE: VarInt = VarInt::from_u32(15_000);
 const KEEP_ALIVE: Duration = Duration::from_secs(4);
 /// Receive windows in bytes: 100 Mbit/s over 800 ms, far beyond any home line.
 const WINDOW_BYTES: u32 = 10_000_000;
+/// The smallest window that a limit makes: some dozen packets.
+const LEAST_WINDOW_BYTES: u32 = 64 << 10;
 /// Requests a peer may have open at once on one connection.
 const MAX_STREAMS: u32 = 32;
 
@@ -39,38 +40,56 @@ fn libp2p_key(key: &Keypair) -> Result<identity::Keypair, BulkError> {
     p2p_keypair(key).ok_or_else(|| identity_error("libp2p does not take the ed25519 key"))
 }
 
-fn transport() -> Arc<TransportConfig> {
+/// Settings of each connection; `window` bounds what peers may send ahead, in bytes.
+pub(super) fn transport(window: Option<u64>) -> Arc<TransportConfig> {
+    Arc::new(settings(window))
+}
+
+/// As [`transport`], to be changed.
+pub(super) fn settings(window: Option<u64>) -> TransportConfig {
+    let window = window.map_or(WINDOW_BYTES, |bytes| {
+        u32::try_from(bytes).unwrap_or(WINDOW_BYTES).clamp(LEAST_WINDOW_BYTES, WINDOW_BYTES)
+    });
     let mut config = TransportConfig::default();
     config
-        .congestion_controller_factory(Arc::new(CubicConfig::default()))
-        .stream_receive_window(WINDOW_BYTES.into())
-        .receive_window(WINDOW_BYTES.into())
+        .congestion_controller_factory(Arc::new(SteadyConfig))
+        .stream_receive_window(window.into())
+        .receive_window(window.into())
         .send_window(WINDOW_BYTES.into())
         .max_idle_timeout(Some(IdleTimeout::from(IDLE)))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_concurrent_bidi_streams(MAX_STREAMS.into())
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None);
-    Arc::new(config)
+    config
 }
 
 /// Settings for dialling `peer` and nobody else.
-pub(super) fn client(key: &Keypair, peer: &MemberId, alpn: &[u8]) -> Result<ClientConfig, BulkError> {
+pub(super) fn client(
+    key: &Keypair,
+    peer: &MemberId,
+    alpn: &[u8],
+    transport: Arc<TransportConfig>,
+) -> Result<ClientConfig, BulkError> {
     let peer = peer_of(peer).ok_or_else(|| identity_error(format!("member {peer} is not an ed25519 key")))?;
     let mut tls = client::config(&libp2p_key(key)?, peer)?;
     tls.alpn_protocols = vec![alpn.to_vec()];
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(identity_error)?));
-    config.transport_config(transport());
+    config.transport_config(transport);
     Ok(config)
 }
 
 /// Settings for being dialled by anybody who has an identity.
-pub(super) fn server(key: &Keypair, alpn: &[u8]) -> Result<ServerConfig, BulkError> {
+pub(super) fn server(
+    key: &Keypair,
+    alpn: &[u8],
+    transport: Arc<TransportConfig>,
+) -> Result<ServerConfig, BulkError> {
     let mut tls = libp2p_tls::make_server_config(&libp2p_key(key)?).map_err(identity_error)?;
     tls.alpn_protocols = vec![alpn.to_vec()];
     let mut config =
         ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).map_err(identity_error)?));
-    config.transport_config(transport());
+    config.transport_config(transport);
     Ok(config)
 }
 

@@ -8,16 +8,38 @@ use bao_tree::ChunkRanges;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use talkoot_protocol::digest::Digest;
 
+use super::urgency::Urgency;
 use crate::store::tree;
 
 /// The application protocol that both ends name in TLS.
-pub(crate) const ALPN: &[u8] = b"talkoot-bulk/1";
+pub(crate) const ALPN: &[u8] = b"talkoot-bulk/2";
 /// Longest frame in bytes: 64 ranges of two ten-byte integers, and room.
 pub(crate) const MAX_FRAME_BYTES: usize = 2048;
 /// Most ranges in one request.
 pub(crate) const MAX_RANGES: usize = 64;
-/// A download is cut into pieces of this many bytes.
+/// Longest piece that a download is cut into, and most that one request may ask for.
 pub(crate) const PIECE_BYTES: u64 = 4 << 20;
+/// Shortest piece, but for the last one of a blob.
+pub(crate) const LEAST_PIECE_BYTES: u64 = 256 << 10;
+/// Pieces that a blob is cut into where their bounds allow it: enough for many members to hold different ones.
+const PIECES: u64 = 32;
+/// Most pieces that one answer tells of.
+pub(crate) const MAX_PIECES: u64 = 8 * MAX_BITMAP_BYTES as u64;
+/// Longest bitmap.
+const MAX_BITMAP_BYTES: usize = 1024;
+
+/// Length of the pieces of a blob, the same for everybody: a power of two.
+pub(crate) fn piece_bytes(blob_bytes: u64) -> u64 {
+    (blob_bytes / PIECES)
+        .checked_next_power_of_two()
+        .unwrap_or(PIECE_BYTES)
+        .clamp(LEAST_PIECE_BYTES, PIECE_BYTES)
+}
+
+/// Pieces of a blob of this length.
+pub(crate) fn piece_count(blob_bytes: u64) -> u64 {
+    blob_bytes.div_ceil(piece_bytes(blob_bytes))
+}
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +52,10 @@ pub(crate) enum Request {
         bytes: u64,
         /// Byte ranges `start..end`, rising, apart from one another; widened to whole groups by the server.
         ranges: Vec<(u64, u64)>,
+        /// How urgent it is; goes first on the way, too.
+        urgency: Urgency,
+        /// The asker could not have it from anybody else.
+        insists: bool,
     },
     /// Say whether you have it.
     Has {
@@ -38,10 +64,58 @@ pub(crate) enum Request {
     },
     /// Say at which address you see me.
     WhereAmI,
+    /// Say which pieces of it you have.
+    Pieces {
+        /// Its BLAKE3 hash.
+        digest: [u8; 32],
+        /// Its length in bytes, as the asker knows it; says what a piece is.
+        bytes: u64,
+        /// The first piece that is asked for.
+        first: u64,
+    },
+}
+
+/// What a member has of a blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Held {
+    /// Nothing, or nothing for others yet.
+    Nothing,
+    /// All of it.
+    Whole,
+    /// Of the pieces from the first one asked for: bit `i % 8` of byte `i / 8`, lowest first. Missing bits are zero.
+    Some(Vec<u8>),
+}
+
+impl Held {
+    /// Whether the `index`-th piece from the first one asked for is held.
+    pub(crate) fn has(&self, index: u64) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Whole => true,
+            Self::Some(bits) => {
+                let byte = usize::try_from(index / 8).ok().and_then(|byte| bits.get(byte));
+                byte.is_some_and(|byte| byte >> (index % 8) & 1 == 1)
+            }
+        }
+    }
+
+    /// The pieces, one after the other, that are held.
+    pub(crate) fn of(pieces: impl Iterator<Item = bool>) -> Self {
+        let mut bits = Vec::new();
+        for (index, held) in pieces.take(8 * MAX_BITMAP_BYTES).enumerate() {
+            if index % 8 == 0 {
+                bits.push(0);
+            }
+            if held && let Some(byte) = bits.last_mut() {
+                *byte |= 1 << (index % 8);
+            }
+        }
+        if bits.iter().all(|byte| *byte == 0) { Self::Nothing } else { Self::Some(bits) }
+    }
 }
 
 /// What is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Response {
     /// It is here, this long; after a `Slice` request the encoded slice follows.
     Have {
@@ -64,6 +138,15 @@ pub(crate) enum Response {
         /// Its address.
         address: SocketAddr,
     },
+    /// Somebody else was given it a moment ago and has it, or soon will; who cannot have it from there insists.
+    Elsewhere,
+    /// What is here of a blob.
+    Pieces {
+        /// Whether this member has a line that is there for others.
+        seeder: bool,
+        /// Which pieces.
+        held: Held,
+    },
 }
 
 /// Why a frame or a request is not taken.
@@ -77,6 +160,8 @@ pub(crate) enum WireError {
     RangeCount { got: usize },
     #[error("range {start}..{end} is empty, out of order or beyond the {bytes} bytes of the blob")]
     BadRange { start: u64, end: u64, bytes: u64 },
+    #[error("pieces from {first} on, the blob has {pieces}")]
+    BadPiece { first: u64, pieces: u64 },
     #[error("the ranges hold {got} bytes, more than a piece of {PIECE_BYTES}")]
     TooMuch { got: u64 },
 }
@@ -122,12 +207,23 @@ pub(crate) fn checked_ranges(bytes: u64, ranges: &[(u64, u64)]) -> Result<ChunkR
     Ok(chunks)
 }
 
+/// Checks a question for pieces; the pieces it is about.
+pub(crate) fn checked_pieces(bytes: u64, first: u64) -> Result<std::ops::Range<u64>, WireError> {
+    let pieces = piece_count(bytes);
+    if first >= pieces {
+        return Err(WireError::BadPiece { first, pieces });
+    }
+    Ok(first..pieces.min(first.saturating_add(MAX_PIECES)))
+}
+
 impl Request {
     /// Which blob it is about; the empty one if it is about none.
     pub(crate) fn digest(&self) -> Digest {
         match self {
             Self::WhereAmI => Digest::of(&[]),
-            Self::Slice { digest, .. } | Self::Has { digest } => Digest::from_bytes(*digest),
+            Self::Slice { digest, .. } | Self::Has { digest } | Self::Pieces { digest, .. } => {
+                Digest::from_bytes(*digest)
+            }
         }
     }
 }
@@ -142,8 +238,22 @@ mod tests {
         prop_oneof![
             Just(Request::WhereAmI),
             any::<[u8; 32]>().prop_map(|digest| Request::Has { digest }),
-            (any::<[u8; 32]>(), any::<u64>(), prop::collection::vec(any::<(u64, u64)>(), 0..MAX_RANGES))
-                .prop_map(|(digest, bytes, ranges)| Request::Slice { digest, bytes, ranges }),
+            (any::<[u8; 32]>(), any::<u64>(), any::<u64>())
+                .prop_map(|(digest, bytes, first)| Request::Pieces { digest, bytes, first }),
+            (
+                any::<[u8; 32]>(),
+                any::<u64>(),
+                prop::collection::vec(any::<(u64, u64)>(), 0..MAX_RANGES),
+                prop::sample::select(Urgency::ALL.to_vec()),
+                any::<bool>()
+            )
+                .prop_map(|(digest, bytes, ranges, urgency, insists)| Request::Slice {
+                    digest,
+                    bytes,
+                    ranges,
+                    urgency,
+                    insists
+                }),
         ]
     }
 
@@ -176,6 +286,32 @@ mod tests {
             let mut longer = postcard::to_stdvec(&request).unwrap();
             longer.push(0);
             prop_assert_eq!(decode::<Request>(&longer), Err(if longer.len() > MAX_FRAME_BYTES { WireError::TooLong { got: longer.len() } } else { WireError::Malformed }));
+        }
+
+        #[test]
+        fn responses_survive_the_wire(bytes in any::<u64>(), held in prop::collection::vec(any::<bool>(), 0..9000), seeder in any::<bool>()) {
+            let told = Held::of(held.iter().copied());
+            for (index, held) in held.iter().take(8192).enumerate() {
+                prop_assert_eq!(told.has(index as u64), *held);
+            }
+            prop_assert!(!told.has(8192));
+            let responses =
+                [Response::Have { bytes }, Response::OtherSize { bytes }, Response::Elsewhere, Response::Pieces { seeder, held: told }];
+            for response in responses {
+                let frame = encode(&response).unwrap();
+                prop_assert_eq!(decode::<Response>(&frame[2..]), Ok(response));
+            }
+        }
+
+        #[test]
+        fn pieces_cover_the_blob(bytes in 1_u64..=1 << 40, first in any::<u64>()) {
+            let (piece, count) = (piece_bytes(bytes), piece_count(bytes));
+            prop_assert!(piece.is_power_of_two() && (LEAST_PIECE_BYTES..=PIECE_BYTES).contains(&piece));
+            prop_assert!((count - 1) * piece < bytes && bytes <= count * piece);
+            match checked_pieces(bytes, first) {
+                Ok(pieces) => prop_assert!(pieces.start == first && pieces.end <= count && pieces.end - first <= MAX_PIECES),
+                Err(error) => prop_assert_eq!(error, WireError::BadPiece { first, pieces: count }),
+            }
         }
 
         #[test]

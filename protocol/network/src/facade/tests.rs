@@ -118,13 +118,13 @@ async fn a_killed_process_that_comes_back_in_place_is_found_on_both_planes() {
     let (doomed, address, bulk) = process(&its, any, any);
     let port = address.split('/').nth(4).unwrap().parse().unwrap();
     let (network, mut events, store) = member(2, dir.path(), vec![address]).await;
-    network.fetch_from(first, &[id]).await.unwrap();
+    network.fetch_from(first, &[id], Urgency::Soon).await.unwrap();
     assert_eq!(network.request(id, vec![7]).await, Ok(vec![7]));
     drop(doomed);
     // what is asked for while nobody is there waits
     let waiting = tokio::spawn({
         let network = network.clone();
-        async move { network.fetch_from(second, &[id]).await }
+        async move { network.fetch_from(second, &[id], Urgency::Soon).await }
     });
     let (_again, ..) = process(&its, SocketAddr::new(any.ip(), port), bulk);
     let mut seen = Vec::new();

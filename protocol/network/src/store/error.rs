@@ -34,6 +34,20 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// What has to be kept leaves too little of the quota.
+    #[error(
+        "the disk quota of {} is too small: {} of it hold what this member needs now, and {} more are to be stored; \
+         raise the quota to {} or more",
+        gib(*quota_bytes), gib(*kept_bytes), gib(*wanted_bytes), gib(kept_bytes + wanted_bytes)
+    )]
+    QuotaFull {
+        /// The limit.
+        quota_bytes: u64,
+        /// Pinned, hidden and half-fetched blobs, which stay.
+        kept_bytes: u64,
+        /// Footprint of what does not fit.
+        wanted_bytes: u64,
+    },
     /// Another process works in the folder.
     #[error(
         "the blob store {} is in use by another process; stop that process or give this one a folder of its own",
@@ -80,6 +94,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the disk has no room, which may change without anybody's doing.
+    pub const fn is_disk_full(&self) -> bool {
+        matches!(self, Self::DiskFull { .. })
+    }
+
     /// Sorts a full disk from all other trouble.
     pub(super) fn io(operation: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();
@@ -90,6 +109,15 @@ impl StoreError {
             }
             _ => Self::Io { operation, path, source },
         }
+    }
+}
+
+/// Bytes for people.
+fn gib(bytes: u64) -> String {
+    if bytes < 10 << 20 {
+        format!("{} KiB", bytes.div_ceil(1 << 10))
+    } else {
+        format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
     }
 }
 

@@ -1,30 +1,31 @@
-//! A blob while it comes in: verified groups are written as they arrive, in any order, from any number of peers.
+//! A blob while it comes in: verified groups are written as they arrive, in any order, from any number of peers, and are
+//! served to others at once.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use bao_tree::{
-    ChunkNum, ChunkRanges,
-    io::{DecodeError, outboard::PreOrderOutboard, sync},
+    ChunkNum, ChunkRanges, TreeNode,
+    io::{outboard::PreOrderOutboard, sync, sync::WriteAt},
 };
-use talkoot_protocol::digest::BlobRef;
+use talkoot_protocol::digest::{BlobRef, Digest};
 
 use super::{
     BlobStore,
     error::{At, StoreError},
-    files, tree,
+    files,
+    quota::Room,
+    slice::SliceReader,
+    tree,
+    walk::{Step, Walk},
 };
 
-/// What came of a slice.
-#[derive(Debug)]
-pub(crate) enum Written {
-    /// All of it was right and is on its way to the disk.
-    All,
-    /// From this byte on it is not what the digest says; everything before was kept.
-    FalseFrom(u64),
-}
+/// The downloads of this process that go on, for those who may be served from them.
+pub(super) type Partials = Mutex<BTreeMap<Digest, Weak<Partial>>>;
 
 /// The two files of a download. Several threads may write to it at once: only verified bytes are written, so they
 /// can only write the same ones.
@@ -34,11 +35,89 @@ pub(crate) struct Partial {
     blob: BlobRef,
     data: File,
     outboard: File,
+    /// What is here, proved and written.
+    have: Mutex<ChunkRanges>,
+    /// What the quota holds for it.
+    _room: Room,
+}
+
+/// Verified parts of a slice that are not written yet.
+#[derive(Debug, Default)]
+pub(crate) struct Proven {
+    pairs: Vec<(TreeNode, [u8; 64])>,
+    groups: Vec<(u64, Vec<u8>)>,
+    /// Length of the groups together.
+    pub(crate) bytes: usize,
+}
+
+/// A slice as it comes in: fed with whatever the network brings, it proves step by step.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    walk: Walk,
+    /// The beginning of a step whose rest has not come.
+    waiting: Vec<u8>,
+    proven: Proven,
+}
+
+impl Incoming {
+    /// A slice of `ranges`, which MUST be whole groups of the blob.
+    pub(crate) fn new(blob: BlobRef, ranges: &ChunkRanges) -> Self {
+        Self { walk: Walk::new(blob, ranges), waiting: Vec::new(), proven: Proven::default() }
+    }
+
+    /// Whether all of it has come.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.walk.step().is_none()
+    }
+
+    /// Takes bytes.
+    ///
+    /// # Errors
+    ///
+    /// The offset in the blob from which on they are not what the digest says; everything before it was proved.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), u64> {
+        while let Some(step) = self.walk.step() {
+            let lacking = step.bytes() - self.waiting.len();
+            let Some((now, rest)) = bytes.split_at_checked(lacking) else {
+                self.waiting.extend_from_slice(bytes);
+                return Ok(());
+            };
+            self.waiting.extend_from_slice(now);
+            bytes = rest;
+            if !self.walk.take(&self.waiting) {
+                return Err(step.offset());
+            }
+            let taken = std::mem::take(&mut self.waiting);
+            match step {
+                Step::Pair(node) => {
+                    if let Ok(pair) = taken.try_into() {
+                        self.proven.pairs.push((node, pair));
+                    }
+                }
+                Step::Group { offset, .. } => {
+                    self.proven.bytes += taken.len();
+                    self.proven.groups.push((offset, taken));
+                }
+            }
+        }
+        // bytes after the end belong to nothing
+        if bytes.is_empty() { Ok(()) } else { Err(u64::MAX) }
+    }
+
+    /// Bytes that were proved and not taken out yet.
+    pub(crate) const fn proven_bytes(&self) -> usize {
+        self.proven.bytes
+    }
+
+    /// Takes out what was proved, to be written.
+    pub(crate) fn take_proven(&mut self) -> Proven {
+        std::mem::take(&mut self.proven)
+    }
 }
 
 impl Partial {
-    /// Opens or creates the files of `blob`, and says which chunks are there already, proved afresh.
-    pub(super) fn open(store: &BlobStore, blob: BlobRef) -> Result<(Self, ChunkRanges), StoreError> {
+    /// Opens or creates the files of `blob`, and finds which chunks are there already, proved afresh.
+    pub(super) fn open(store: &BlobStore, blob: BlobRef) -> Result<Arc<Self>, StoreError> {
         let open = |path: PathBuf, most: u64| {
             let file = File::options()
                 .read(true)
@@ -52,41 +131,84 @@ impl Partial {
             }
             Ok::<_, StoreError>(file)
         };
+        let room = store.room_for(blob.bytes, Some(&blob.digest))?;
         let layout = store.layout();
         let tree = tree::tree(blob.bytes);
         let data_path = layout.partial(&blob.digest);
         let data = open(data_path.clone(), blob.bytes)?;
         let outboard = open(layout.partial_outboard(&blob.digest), tree.outboard_size())?;
-        let partial = Self { store: store.clone(), blob, data, outboard };
         let mut have = ChunkRanges::empty();
-        if partial.data.metadata().at("looking at", data_path.clone())?.len() > 0 {
-            let board = partial.board(&partial.outboard);
-            for range in sync::valid_ranges(board, &partial.data, &ChunkRanges::all()) {
+        if data.metadata().at("looking at", data_path.clone())?.len() > 0 {
+            let board = PreOrderOutboard { root: tree::root(&blob.digest), tree, data: &outboard };
+            for range in sync::valid_ranges(board, &data, &ChunkRanges::all()) {
                 have |= ChunkRanges::from(range.at("proving", data_path.clone())?);
             }
         }
-        Ok((partial, have))
+        let partial = Arc::new(Self {
+            store: store.clone(),
+            blob,
+            data,
+            outboard,
+            have: Mutex::new(have),
+            _room: room,
+        });
+        let mut all = store.0.partials.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, partial| partial.strong_count() > 0);
+        all.insert(blob.digest, Arc::downgrade(&partial));
+        Ok(partial)
     }
 
-    fn board<F>(&self, data: F) -> PreOrderOutboard<F> {
-        PreOrderOutboard { root: tree::root(&self.blob.digest), tree: tree::tree(self.blob.bytes), data }
+    /// Which blob it is to be.
+    pub(crate) const fn blob(&self) -> BlobRef {
+        self.blob
     }
 
-    /// Verifies a slice and writes what is right of it.
-    pub(crate) fn write(&self, ranges: &ChunkRanges, encoded: &[u8]) -> Result<Written, StoreError> {
-        let path = self.store.layout().partial(&self.blob.digest);
+    fn here(&self) -> MutexGuard<'_, ChunkRanges> {
+        self.have.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which chunks are here.
+    pub(crate) fn have(&self) -> ChunkRanges {
+        self.here().clone()
+    }
+
+    /// Whether all of these chunks are here.
+    pub(crate) fn holds(&self, ranges: &ChunkRanges) -> bool {
+        (&missing(self.blob.bytes, &self.here()) & ranges).is_empty()
+    }
+
+    /// Writes what was proved.
+    pub(crate) fn write(&self, proven: Proven) -> Result<(), StoreError> {
+        let layout = self.store.layout();
+        let tree = tree::tree(self.blob.bytes);
+        let path = layout.partial(&self.blob.digest);
+        // through handles of one's own: writing at a place wants a mutable one
         let mut data = self.data.try_clone().at("opening", path.clone())?;
-        let outboard = self.outboard.try_clone().at("opening", path.clone())?;
-        match sync::decode_ranges(encoded, ranges, &mut data, self.board(outboard)) {
-            Ok(()) => Ok(Written::All),
-            Err(DecodeError::LeafHashMismatch(chunk) | DecodeError::LeafNotFound(chunk)) => {
-                Ok(Written::FalseFrom(chunk.to_bytes()))
+        let mut outboard = self.outboard.try_clone().at("opening", path.clone())?;
+        for (node, pair) in proven.pairs {
+            if let Some(place) = tree.pre_order_offset(node) {
+                outboard
+                    .write_all_at(place * 64, &pair)
+                    .at("writing", layout.partial_outboard(&self.blob.digest))?;
             }
-            Err(DecodeError::ParentHashMismatch(node) | DecodeError::ParentNotFound(node)) => {
-                Ok(Written::FalseFrom(node.chunk_range().start.to_bytes()))
-            }
-            Err(DecodeError::Io(source)) => Err(StoreError::io("writing", path, source)),
         }
+        let mut written = ChunkRanges::empty();
+        for (offset, group) in proven.groups {
+            data.write_all_at(offset, &group).at("writing", path.clone())?;
+            written |= tree::groups(offset, offset + group.len() as u64);
+        }
+        *self.here() |= written;
+        Ok(())
+    }
+
+    /// Reads a slice of what is here, for somebody else.
+    pub(crate) fn slice(&self, ranges: &ChunkRanges) -> Result<SliceReader, StoreError> {
+        let layout = self.store.layout();
+        let path = layout.partial(&self.blob.digest);
+        let data = File::open(&path).at("opening", path.clone())?;
+        let board = layout.partial_outboard(&self.blob.digest);
+        let board = File::open(&board).at("opening", board)?;
+        Ok(SliceReader::new(self.blob, path, data, Some(board), ranges))
     }
 
     /// Syncs both files and moves them to their places among the blobs. MUST be called once every chunk has been verified.
@@ -115,6 +237,7 @@ impl Partial {
         fs::rename(&path, &target).at("renaming a download to", target)?;
         files::sync_folder(&layout.folder("blobs"))?;
         index.insert(digest, self.blob.bytes);
+        inner.quota().stored(self.blob);
         Ok(())
     }
 }

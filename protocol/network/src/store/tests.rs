@@ -94,11 +94,15 @@ fn serving_finds_a_flipped_bit_and_rebuilds_a_damaged_tree() {
     let store = BlobStore::open(dir.path()).unwrap();
     let blob = store.put(&content(100_000, 4)).unwrap();
     let all = tree::groups(0, blob.bytes);
-    let right = store.slice(blob, &all).unwrap();
+    let right = whole(store.slice(blob, &all).unwrap());
     flip(&store.layout().outboard(&blob.digest), 64);
-    assert_eq!(store.slice(blob, &all).unwrap(), right);
+    let found = |result| matches!(result, Err(SliceError::False));
+    assert!(found(store.slice(blob, &all).unwrap().read_part(1 << 20)));
+    store.mend(blob).unwrap();
+    assert_eq!(whole(store.slice(blob, &all).unwrap()), right);
     flip(&store.path(&blob.digest).unwrap(), 99_999);
-    assert!(matches!(store.slice(blob, &all), Err(StoreError::Damaged { .. })));
+    assert!(found(store.slice(blob, &all).unwrap().read_part(1 << 20)));
+    assert!(matches!(store.mend(blob), Err(StoreError::Damaged { .. })));
     assert!(!store.contains(&blob.digest));
 }
 
@@ -171,7 +175,7 @@ fn leftovers_of_a_kill_are_put_in_order() {
     assert!(layout.partial(&Digest::of(b"coming")).exists(), "a download goes on where it stopped");
     assert!(!layout.outboard(&Digest::of(b"gone")).exists() && !store.is_hidden(&Digest::of(b"gone")));
     assert!(layout.damaged(&damaged.digest).exists());
-    store.slice(treeless, &tree::groups(0, treeless.bytes)).unwrap();
+    whole(store.slice(treeless, &tree::groups(0, treeless.bytes)).unwrap());
 }
 
 #[test]
@@ -264,6 +268,26 @@ fn a_full_disk_says_what_to_do() {
     }
 }
 
+/// All of a slice.
+fn whole(mut reader: SliceReader) -> Vec<u8> {
+    let mut slice = Vec::new();
+    loop {
+        match reader.read_part(100_000).unwrap() {
+            part if part.is_empty() => return slice,
+            part => slice.extend(part),
+        }
+    }
+}
+
+/// Feeds a slice in odd parts, and writes what is right of it.
+fn feed(partial: &Partial, ranges: &ChunkRanges, slice: &[u8]) -> Result<(), u64> {
+    let mut incoming = Incoming::new(partial.blob(), ranges);
+    let fed = slice.chunks(1777).try_for_each(|part| incoming.feed(part));
+    partial.write(incoming.take_proven()).unwrap();
+    assert_eq!(fed.is_ok(), incoming.is_complete());
+    fed
+}
+
 #[test]
 fn a_partial_blob_goes_on_where_it_stopped() {
     let dir = tempfile::tempdir().unwrap();
@@ -273,31 +297,45 @@ fn a_partial_blob_goes_on_where_it_stopped() {
     let blob = source.put(&bytes).unwrap();
     let first = tree::groups(0, 100_000);
     {
-        let (partial, have) = target.partial(blob).unwrap();
-        assert!(have.is_empty());
-        assert!(matches!(partial.write(&first, &source.slice(blob, &first).unwrap()).unwrap(), Written::All));
+        let partial = target.partial(blob).unwrap();
+        assert!(partial.have().is_empty());
+        feed(&partial, &first, &whole(source.slice(blob, &first).unwrap())).unwrap();
+        // others are served from it at once
+        assert!(partial.holds(&first) && !partial.holds(&tree::groups(0, 200_000)));
+        assert_eq!(whole(partial.slice(&first).unwrap()), whole(source.slice(blob, &first).unwrap()));
     }
     {
-        let (partial, have) = target.partial(blob).unwrap();
-        assert_eq!(have, first);
-        let rest = missing(blob.bytes, &have);
-        let mut slice = source.slice(blob, &rest).unwrap();
+        let partial = target.partial(blob).unwrap();
+        assert_eq!(partial.have(), first);
+        let rest = missing(blob.bytes, &partial.have());
+        let mut slice = whole(source.slice(blob, &rest).unwrap());
         let last = slice.len() - 1;
         slice[last] ^= 1;
-        let Written::FalseFrom(offset) = partial.write(&rest, &slice).unwrap() else {
-            panic!("a lie was taken")
-        };
-        assert_eq!(offset, 400_000 / tree::GROUP_BYTES * tree::GROUP_BYTES);
+        assert_eq!(feed(&partial, &rest, &slice), Err(400_000 / tree::GROUP_BYTES * tree::GROUP_BYTES));
         assert!(!target.contains(&blob.digest));
     }
     // a bit that flipped in what was there is fetched again, and nothing else
     flip(&target.layout().partial(&blob.digest), 20_000);
-    let (partial, have) = target.partial(blob).unwrap();
-    let rest = missing(blob.bytes, &have);
+    let partial = target.partial(blob).unwrap();
+    let rest = missing(blob.bytes, &partial.have());
     assert_eq!(tree::byte_ranges(&rest, blob.bytes), [(16_384, 32_768), (393_216, 400_000)]);
-    assert!(matches!(partial.write(&rest, &source.slice(blob, &rest).unwrap()).unwrap(), Written::All));
+    assert!(matches!(partial.slice(&rest).unwrap().read_part(1 << 20), Err(SliceError::False)));
+    feed(&partial, &rest, &whole(source.slice(blob, &rest).unwrap())).unwrap();
     partial.finish().unwrap();
     assert_eq!(target.read(&blob.digest, blob.bytes).unwrap(), bytes);
     assert!(files::entries(&target.layout().folder("partial")).unwrap().is_empty());
-    target.slice(blob, &tree::groups(0, blob.bytes)).unwrap();
+    whole(target.slice(blob, &tree::groups(0, blob.bytes)).unwrap());
+}
+
+#[test]
+fn bytes_after_the_end_of_a_slice_are_a_lie() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = BlobStore::open(dir.path()).unwrap();
+    let blob = store.put(&content(50_000, 3)).unwrap();
+    let all = tree::groups(0, blob.bytes);
+    let mut slice = whole(store.slice(blob, &all).unwrap());
+    slice.push(0);
+    let mut incoming = Incoming::new(blob, &all);
+    assert_eq!(incoming.feed(&slice), Err(u64::MAX));
+    assert_eq!(incoming.proven_bytes(), 50_000);
 }

@@ -7,7 +7,6 @@ use std::io::{self, Read};
 use bao_tree::{
     BaoTree, BlockSize, ChunkNum, ChunkRanges,
     io::{outboard::PreOrderOutboard, round_up_to_chunks_groups, sync},
-    iter::BaoChunk,
 };
 use talkoot_protocol::digest::Digest;
 
@@ -45,18 +44,6 @@ pub(crate) fn last_group(size: u64) -> ChunkRanges {
     groups(size.saturating_sub(1), size)
 }
 
-/// Length in bytes of the encoded slice for `ranges`, which MUST be whole groups.
-pub(crate) fn encoded_len(size: u64, ranges: &ChunkRanges) -> u64 {
-    let ranges = sync::truncate_ranges(ranges, size);
-    tree(size)
-        .ranges_pre_order_chunks_iter_ref(ranges, 0)
-        .map(|item| match item {
-            BaoChunk::Parent { .. } => 64,
-            BaoChunk::Leaf { size, .. } => size as u64,
-        })
-        .sum()
-}
-
 /// The ranges as pairs of byte offsets, cut to `size`.
 pub(crate) fn byte_ranges(ranges: &ChunkRanges, size: u64) -> Vec<(u64, u64)> {
     ranges
@@ -65,31 +52,4 @@ pub(crate) fn byte_ranges(ranges: &ChunkRanges, size: u64) -> Vec<(u64, u64)> {
         .map(|pair| (pair[0].to_bytes(), pair.get(1).map_or(size, |end| end.to_bytes()).min(size)))
         .filter(|(start, end)| start < end)
         .collect()
-}
-
-/// Whether a slice of the last group proves that the blob named `digest` has `size` bytes.
-pub(crate) fn proves_size(digest: &Digest, size: u64, slice: &[u8]) -> bool {
-    let ranges = last_group(size);
-    let items = sync::DecodeResponseIter::new(root(digest), tree(size), slice, &ranges);
-    size > 0 && items.into_iter().all(|item| item.is_ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lengths_of_slices_are_known_before_they_come() {
-        for size in [1, 1024, 16 * 1024, 16 * 1024 + 1, 100_000, 1 << 20, (1 << 20) + 77] {
-            let data: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
-            let (digest, outboard) = build(&data[..], size).unwrap();
-            assert_eq!(digest, Digest::of(&data));
-            let board = PreOrderOutboard { root: root(&digest), tree: tree(size), data: &outboard[..] };
-            for ranges in [groups(0, size), last_group(size), groups(size / 3, size / 3 + 1), groups(0, 1)] {
-                let mut encoded = Vec::new();
-                sync::encode_ranges_validated(&data[..], &board, &ranges, &mut encoded).unwrap();
-                assert_eq!(encoded.len() as u64, encoded_len(size, &ranges), "{size} {ranges:?}");
-            }
-        }
-    }
 }

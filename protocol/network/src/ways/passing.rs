@@ -11,7 +11,10 @@ use talkoot_protocol::{
 };
 use tokio::{task::JoinSet, time::timeout};
 
-use crate::{bulk::Bulk, store::BlobStore};
+use crate::{
+    bulk::{Bulk, Urgency},
+    store::BlobStore,
+};
 
 /// Blobs fetched at once for others.
 const MAX_FETCHES: usize = 16;
@@ -62,7 +65,7 @@ impl Passing {
         let bulk = self.bulk.clone();
         tracing::info!(digest = %blob.digest.short(), bytes, for_member = %member.short(), "fetching a blob to pass it on");
         self.running.spawn(async move {
-            match timeout(PATIENCE, bulk.fetch(blob, &[])).await {
+            match timeout(PATIENCE, bulk.fetch(blob, &[], Urgency::default())).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(digest = %blob.digest, %error, "a blob is not passed on"),
                 Err(_) => {

@@ -1,0 +1,171 @@
+//! Asking one peer: what it has, or for one piece.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bao_tree::ChunkRanges;
+use quinn::RecvStream;
+use talkoot_protocol::{digest::BlobRef, identity::MemberId};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    super::{
+        Inner,
+        urgency::Urgency,
+        wire::{Held, Request, Response},
+    },
+    MAX_BLOB_BYTES, blocking,
+    plan::Moved,
+};
+use crate::store::{Incoming, Partial, StoreError, tree};
+
+/// How long a peer may keep silent in the middle of an answer.
+const STALL: Duration = Duration::from_secs(15);
+/// Proven bytes that wait to be written together.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// What came of asking for a piece.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The piece is written.
+    Done,
+    /// The peer cannot help now.
+    NotNow,
+    /// We did not want it any more.
+    Stopped,
+    /// Others are to have it; not from here for the moment.
+    Elsewhere,
+    /// The peer cannot be talked to now.
+    Failed(String),
+    /// The peer's bytes are false from this offset on.
+    Lied(u64),
+    /// The blob has another length, proved.
+    OtherSize(u64),
+    /// Our own side fails.
+    Broken(StoreError),
+}
+
+/// One piece to be asked for.
+pub(super) struct Wanted {
+    pub(super) blob: BlobRef,
+    pub(super) ranges: ChunkRanges,
+    pub(super) urgency: Urgency,
+    pub(super) insists: bool,
+    pub(super) partial: Arc<Partial>,
+    /// Touched when something comes: of the piece, and of the download.
+    pub(super) moved: [Moved; 2],
+}
+
+/// Asks what a peer has of a blob, from piece `first` on, and whether it is a seeder.
+pub(super) async fn ask_pieces(
+    bulk: &Inner,
+    peer: MemberId,
+    address: SocketAddr,
+    blob: BlobRef,
+    first: u64,
+) -> Result<(bool, Held), String> {
+    let request = Request::Pieces { digest: *blob.digest.as_bytes(), bytes: blob.bytes, first };
+    match bulk.dialler.ask(peer, address, &request).await {
+        Ok((Response::Pieces { seeder, held }, _)) => Ok((seeder, held)),
+        Ok((response, _)) => Err(format!("an answer that makes no sense: {response:?}")),
+        Err(reason) => {
+            bulk.dialler.forget(peer);
+            Err(reason)
+        }
+    }
+}
+
+/// Asks one peer for one piece and writes what is right of the answer, as it comes.
+pub(super) async fn ask_slice(bulk: &Inner, peer: MemberId, address: SocketAddr, wanted: Wanted) -> Outcome {
+    let blob = wanted.blob;
+    let request = Request::Slice {
+        digest: *blob.digest.as_bytes(),
+        bytes: blob.bytes,
+        ranges: tree::byte_ranges(&wanted.ranges, blob.bytes),
+        urgency: wanted.urgency,
+        insists: wanted.insists,
+    };
+    match bulk.dialler.ask(peer, address, &request).await {
+        Ok((Response::Have { bytes }, stream)) if bytes == blob.bytes => take(bulk, stream, wanted).await,
+        Ok((Response::OtherSize { bytes }, stream)) if bytes != blob.bytes && bytes <= MAX_BLOB_BYTES => {
+            proof(bulk, stream, BlobRef { bytes, ..blob }, wanted.urgency).await
+        }
+        Ok((Response::NotFound | Response::Busy, _)) => Outcome::NotNow,
+        Ok((Response::Elsewhere, _)) => Outcome::Elsewhere,
+        Ok((response, _)) => Outcome::Failed(format!("an answer that makes no sense: {response:?}")),
+        Err(reason) => {
+            bulk.dialler.forget(peer);
+            Outcome::Failed(reason)
+        }
+    }
+}
+
+/// Reads a part, not faster than the donor's limit allows; nothing at the end of the stream.
+async fn read(
+    bulk: &Inner,
+    stream: &mut RecvStream,
+    buffer: &mut [u8],
+    urgency: Urgency,
+) -> Result<Option<usize>, String> {
+    let got = timeout(STALL, stream.read(buffer))
+        .await
+        .map_err(|_| "the peer stopped in the middle of a slice")?
+        .map_err(|error| error.to_string())?;
+    if let Some(got) = got {
+        bulk.dialler.count_received(got);
+        // paid for afterwards: the windows are small enough that nobody sends far ahead
+        bulk.down.take(got, urgency).await;
+    }
+    Ok(got)
+}
+
+/// Takes a slice.
+async fn take(bulk: &Inner, mut stream: RecvStream, wanted: Wanted) -> Outcome {
+    let _flow = bulk.flowing.begin(wanted.urgency);
+    let mut incoming = Incoming::new(wanted.blob, &wanted.ranges);
+    let mut buffer = vec![0; bulk.down.part_bytes()];
+    let mut result = None;
+    while !incoming.is_complete() && result.is_none() {
+        match read(bulk, &mut stream, &mut buffer, wanted.urgency).await {
+            Ok(Some(got)) => {
+                if let Err(offset) = incoming.feed(&buffer[..got]) {
+                    result = Some(Outcome::Lied(offset));
+                }
+            }
+            Ok(None) => result = Some(Outcome::Failed("the slice ends too early".to_owned())),
+            Err(reason) => result = Some(Outcome::Failed(reason)),
+        }
+        if incoming.proven_bytes() >= WRITE_BYTES || incoming.is_complete() || result.is_some() {
+            for moved in &wanted.moved {
+                moved.touch(Instant::now());
+            }
+            let (proven, partial) = (incoming.take_proven(), wanted.partial.clone());
+            if let Err(error) = blocking(move || partial.write(proven)).await {
+                return Outcome::Broken(error);
+            }
+        }
+    }
+    if matches!(result, Some(Outcome::Failed(_))) {
+        // the rest of the answer is not waited for
+        let _ = stream.stop(quinn::VarInt::from_u32(0));
+    }
+    result.unwrap_or(Outcome::Done)
+}
+
+/// Takes the slice that proves another length.
+async fn proof(bulk: &Inner, mut stream: RecvStream, claimed: BlobRef, urgency: Urgency) -> Outcome {
+    let mut incoming = Incoming::new(claimed, &tree::last_group(claimed.bytes));
+    let mut buffer = vec![0; tree::GROUP_BYTES as usize];
+    let lie = Outcome::Lied(claimed.bytes.saturating_sub(1));
+    while !incoming.is_complete() {
+        match read(bulk, &mut stream, &mut buffer, urgency).await {
+            Ok(Some(got)) => {
+                if incoming.feed(&buffer[..got]).is_err() {
+                    return lie;
+                }
+            }
+            Ok(None) => return lie,
+            Err(reason) => return Outcome::Failed(reason),
+        }
+    }
+    if claimed.bytes > 0 { Outcome::OtherSize(claimed.bytes) } else { lie }
+}

@@ -1,0 +1,87 @@
+//! What goes first: a member's line is for the round that is under way.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{sync::Notify, time::Instant};
+
+/// A pause between two pieces is no reason for others to begin.
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// How urgent a blob is. Transfers of a lower one give way while bytes of a higher one flow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Urgency {
+    /// What will be wanted later: shards of the next round, archives.
+    Later,
+    /// What is wanted to go on at all: weights, the data of this round.
+    #[default]
+    Soon,
+    /// Contributions of the round that is under way, and what a verdict waits for.
+    Now,
+}
+
+impl Urgency {
+    /// All of them, lowest first.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 3] = [Self::Later, Self::Soon, Self::Now];
+
+    /// Its place among them, lowest first.
+    pub(crate) const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// How many transfers of each urgency have bytes flowing. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Flowing(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    flowing: [AtomicUsize; 3],
+    ended: Mutex<[Option<Instant>; 3]>,
+    changed: Notify,
+}
+
+/// One transfer, for as long as its bytes flow.
+#[derive(Debug)]
+pub(super) struct Flow {
+    of: Flowing,
+    urgency: Urgency,
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.of.0.ended.lock().unwrap_or_else(PoisonError::into_inner)[self.urgency.index()] =
+            Some(Instant::now());
+        self.of.0.flowing[self.urgency.index()].fetch_sub(1, Ordering::AcqRel);
+        self.of.0.changed.notify_waiters();
+    }
+}
+
+impl Flowing {
+    /// Counts a transfer until the guard is dropped.
+    pub(super) fn begin(&self, urgency: Urgency) -> Flow {
+        self.0.flowing[urgency.index()].fetch_add(1, Ordering::AcqRel);
+        self.0.changed.notify_waiters();
+        Flow { of: self.clone(), urgency }
+    }
+
+    /// Whether something more urgent flows, or did a moment ago.
+    pub(super) fn above(&self, urgency: Urgency) -> bool {
+        let ended = self.0.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let above = urgency.index() + 1..;
+        self.0.flowing[above.clone()].iter().any(|count| count.load(Ordering::Acquire) > 0)
+            || ended[above].iter().flatten().any(|ended| ended.elapsed() < PAUSE)
+    }
+
+    /// Returns at the next change, of those after this call.
+    pub(super) async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+}
