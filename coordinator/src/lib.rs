@@ -15,6 +15,7 @@ mod archive;
 mod desk;
 mod folder;
 mod presence;
+mod publishing;
 mod service;
 
 pub use folder::{Folder, FolderError, NewRun};

@@ -18,6 +18,10 @@ pub(crate) struct Coordinator {
     /// Go on serving the ledger and the blobs when the run has ended.
     #[arg(long)]
     stay: bool,
+    /// Go on from a folder that was copied or restored here. Only when the original is gone for good and neither a
+    /// member nor a witness holds a newer checkpoint; otherwise the ledger forks.
+    #[arg(long)]
+    claim_copy: bool,
 }
 
 impl Coordinator {
@@ -26,6 +30,7 @@ impl Coordinator {
             control_listen: self.listen.listen,
             bulk_listen: self.listen.bulk_listen,
             stay: self.stay,
+            claim: self.claim_copy,
         };
         serve(|cancel| async move {
             let coordinator = talkoot_coordinator::Coordinator::start(&self.dir, options).await?;

@@ -152,7 +152,11 @@ pub(crate) struct World {
 impl World {
     /// Draws and packs a little data and makes a run with `terms`.
     pub(crate) fn new(terms: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::within(tempfile::tempdir().expect("a temporary folder"), terms)
+    }
+
+    /// As [`World::new`], in a folder that has something in it already.
+    pub(crate) fn within(folder: tempfile::TempDir, terms: &str) -> Self {
         let world = Self { folder, port: free_port() };
         let path = |name: &str| world.path(name).display().to_string();
         run_well(&[
@@ -220,9 +224,14 @@ impl World {
 
     /// Starts the coordinator, always on the same port, and waits for its join link.
     pub(crate) fn coordinator(&self) -> Process {
+        self.coordinator_with(&[])
+    }
+
+    /// As [`World::coordinator`], with more arguments.
+    pub(crate) fn coordinator_with(&self, more: &[&str]) -> Process {
         let link = self.path("run/link.txt");
         let _ = fs::remove_file(&link);
-        let arguments = [
+        let mut arguments = [
             "coordinator",
             "--dir",
             &self.path("run").display().to_string(),
@@ -231,7 +240,9 @@ impl World {
             "--bulk-listen",
             "127.0.0.1:0",
         ]
-        .map(str::to_owned);
+        .map(str::to_owned)
+        .to_vec();
+        arguments.extend(more.iter().map(|&text| text.to_owned()));
         let process = self.start("coordinator", &arguments);
         self.wait_until("the join link", || link.exists());
         process
@@ -254,6 +265,19 @@ impl World {
         .to_vec();
         arguments.extend(more.iter().map(|&text| text.to_owned()));
         self.start(name, &arguments)
+    }
+
+    /// Starts the witness in the folder `name`, whose key was made before, for the run's log.
+    pub(crate) fn witness(&self, name: &str, port: u16) -> Process {
+        let dir = self.path(name).display().to_string();
+        let log = format!("@{}", self.path("run/ledger/log.vkey").display());
+        let listen = format!("127.0.0.1:{port}");
+        let arguments = ["witness", "serve", "--dir", &dir, "--listen", &listen, "--log", &log];
+        let ready = self.path(name).join("address.txt");
+        let _ = fs::remove_file(&ready);
+        let process = self.start(name, &arguments.map(str::to_owned));
+        self.wait_until("the witness", || ready.exists());
+        process
     }
 
     /// The run's state, from the ledger's files.
