@@ -11,8 +11,10 @@ mod eval;
 mod lab;
 mod model;
 mod node;
+mod proof;
 pub(crate) mod run;
 mod verifier;
+mod witness;
 
 use std::{
     net::SocketAddr,
@@ -22,6 +24,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use talkoot_ledger::VerifierKey;
 use talkoot_network::{Line, NetworkConfig};
 use talkoot_protocol::link::JoinLink;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +61,13 @@ enum Command {
     Node(node::Node),
     /// Checks what others contribute by executing it again.
     Verifier(verifier::Verifier),
+    /// Cosigns checkpoints of ledgers, so that nobody can show two people two histories. Anybody can run one.
+    #[command(subcommand)]
+    Witness(witness::Witness),
+    /// Gets and checks receipts: files that show, off-line, that an entry is in a ledger. Exit code 0 shown, 1 not
+    /// shown, 2 inconclusive.
+    #[command(subcommand)]
+    Proof(proof::Proof),
     /// Checks a finished or running run from its files, as a stranger. Exit code 0 sound, 1 lie, 2 inconclusive.
     Audit(audit::Audit),
     /// Talks with a model, also about pictures.
@@ -96,6 +106,8 @@ impl Arguments {
             Command::Coordinator(coordinator) => coordinator.run(),
             Command::Node(node) => node.run(),
             Command::Verifier(verifier) => verifier.run(),
+            Command::Witness(witness) => witness.run(),
+            Command::Proof(proof) => proof.run(),
             Command::Audit(audit) => audit.run(),
             Command::Chat(chat) => chat.run(),
             Command::Eval(eval) => eval.run(),
@@ -109,7 +121,9 @@ impl Command {
     /// Services tell what they do; commands that answer a question only tell of trouble.
     const fn log_level(&self) -> &'static str {
         match self {
-            Self::Coordinator(_) | Self::Node(_) | Self::Verifier(_) => "warn,talkoot=info",
+            Self::Coordinator(_) | Self::Node(_) | Self::Verifier(_) | Self::Witness(_) => {
+                "warn,talkoot=info"
+            }
             _ => "warn",
         }
     }
@@ -237,6 +251,15 @@ fn read_link(text: &str) -> Result<JoinLink> {
 /// Reads a file, naming it when that fails.
 fn read_file(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// Reads a log's verifier key, or the file that holds one when the text starts with `@`.
+fn read_vkey(text: &str) -> Result<VerifierKey> {
+    let text = match text.strip_prefix('@') {
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading the key in {path}"))?,
+        None => text.to_owned(),
+    };
+    text.trim().parse().with_context(|| format!("reading the key {:?}", text.trim()))
 }
 
 /// Numbers as a sum: `3 + 4`.

@@ -1,6 +1,6 @@
 //! The desk: statements come in, entries go into the log, answers go out.
 
-use talkoot_ledger::LogError;
+use talkoot_ledger::{LogError, SignedCheckpoint};
 use talkoot_protocol::{
     entry::{Entry, Statement},
     event::Event,
@@ -9,22 +9,28 @@ use talkoot_protocol::{
     run::{RuleError, RunState},
 };
 
-use crate::folder::{Folder, now_ms};
+use crate::{
+    folder::{Folder, now_ms},
+    publishing::Publishing,
+};
 
 /// Accepts statements one by one and makes them durable together.
 ///
-/// The fold takes a statement first, in memory; it is acknowledged only when the log holds it. When the log cannot
-/// be written the process has to stop, as the fold is then ahead of the log; a restart folds what is there.
+/// The fold takes a statement first, in memory; it is acknowledged only when the log holds it under a published
+/// checkpoint. When the log cannot be written the process has to stop, as the fold is then ahead of the log; a restart
+/// folds what is there. When witnesses that the manifest demands do not cosign, everything waits for them.
 #[derive(Debug)]
 pub(crate) struct Desk {
     folder: Folder,
+    publishing: Publishing,
     /// Entries that the fold has taken and the log has not.
     pending: Vec<Vec<u8>>,
 }
 
 impl Desk {
-    pub(crate) const fn new(folder: Folder) -> Self {
-        Self { folder, pending: Vec::new() }
+    pub(crate) fn new(folder: Folder) -> Result<Self, talkoot_witness::PanelError> {
+        let publishing = Publishing::new(folder.state.manifest(), &folder.log)?;
+        Ok(Self { folder, publishing, pending: Vec::new() })
     }
 
     pub(crate) const fn state(&self) -> &RunState {
@@ -47,14 +53,14 @@ impl Desk {
         self.take(statement).map(|(index, _)| index)
     }
 
-    /// Makes everything taken durable under a signed checkpoint. Whether there was anything.
-    pub(crate) fn flush(&mut self) -> Result<bool, LogError> {
-        if self.pending.is_empty() {
-            return Ok(false);
+    /// Makes everything taken durable under a signed checkpoint and publishes it. Whether everything is published: it
+    /// is not while witnesses are missing; then this is to be called again.
+    pub(crate) async fn flush(&mut self) -> Result<bool, LogError> {
+        if !self.pending.is_empty() {
+            self.folder.log.sign(&self.pending)?;
+            self.pending.clear();
         }
-        self.folder.log.append(&self.pending)?;
-        self.pending.clear();
-        Ok(true)
+        self.publishing.publish(&mut self.folder.log).await
     }
 
     /// The operator's key.
@@ -62,13 +68,27 @@ impl Desk {
         &self.folder.operator
     }
 
-    /// The latest signed checkpoint.
+    /// Whether something is signed that may not be shown yet. Until then nothing new is taken.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.publishing.is_waiting(&self.folder.log)
+    }
+
+    /// The latest published checkpoint.
+    pub(crate) const fn checkpoint(&self) -> &SignedCheckpoint {
+        self.folder.log.checkpoint()
+    }
+
+    /// Its note.
     pub(crate) fn head(&self) -> String {
         self.folder.log.checkpoint_note()
     }
 
     /// Answers a request that does not change the log; none when it is a submission.
     pub(crate) fn answer(&self, request: &Request) -> Option<Response> {
+        if !self.publishing.may_show() && !matches!(request, Request::Submit { .. }) {
+            let reason = "the ledger waits for its witnesses".to_owned();
+            return Some(Response::NotServed { reason });
+        }
         match request {
             Request::Head => Some(Response::Head { note: self.head() }),
             Request::Entries { from, max } => Some(self.entries(*from, *max)),

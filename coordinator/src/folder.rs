@@ -190,15 +190,27 @@ impl Folder {
         let operator = keyfile::load(&dir.join("keys/operator.key"))?;
         let log_key = keyfile::load(&dir.join("keys/log.key"))?;
         let at = |source| FolderError::Log { dir: ledger.clone(), source };
-        let log = Log::open(&ledger, &log_key.seed()).map_err(at)?;
+        let log = Log::open_unpublished(&ledger, &log_key.seed()).map_err(at)?;
         let store = BlobStore::open(&dir.join("store"))?;
         let broken = |index, source| FolderError::BrokenRule { index, dir: ledger.clone(), source };
         let mut state = RunState::begin(&log.entry(0).map_err(at)?).map_err(|source| broken(0, source))?;
-        for index in 1..log.size() {
+        // what was signed will be published, so it counts; it was not acknowledged yet
+        for index in 1..log.signed().checkpoint.size {
             let entry = log.entry(index).map_err(at)?;
             state.apply(&entry).map_err(|source| broken(index, source))?;
         }
         Ok(Self { dir: dir.to_owned(), operator, log, store, state })
+    }
+
+    /// Makes a folder that was copied here the original. Only for who knows that the other one is gone, and that
+    /// nobody holds a newer checkpoint than this copy.
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Log`] when it holds no ledger or cannot be written.
+    pub fn claim(dir: &Path) -> Result<(), FolderError> {
+        let ledger = dir.join("ledger");
+        Log::claim(&ledger).map_err(|source| FolderError::Log { dir: ledger, source })
     }
 
     /// The run's state as the ledger gives it.

@@ -16,6 +16,7 @@ mod clock;
 mod desk;
 mod folder;
 mod presence;
+mod publishing;
 mod service;
 
 pub use folder::{Folder, FolderError, NewRun};

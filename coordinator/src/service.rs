@@ -18,6 +18,7 @@ use talkoot_protocol::{
     message::{Request, Response},
     run::{Phase, RuleError},
 };
+use talkoot_witness::PanelError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +49,8 @@ pub struct Options {
     pub network: NetworkConfig,
     /// Whether to return once the run has ended, or stay and serve it.
     pub stay: bool,
+    /// Whether to make a folder that was copied here the original, see [`Folder::claim`].
+    pub claim: bool,
 }
 
 /// Why the coordinator stopped.
@@ -68,6 +71,9 @@ pub enum CoordinatorError {
         /// What went wrong.
         source: LogError,
     },
+    /// The manifest's witnesses cannot be asked.
+    #[error("the manifest's witness policy cannot be followed: {0}")]
+    Witnesses(#[from] PanelError),
     /// The conductor broke a rule: a defect of this program.
     #[error("the coordinator's own {kind} breaks a rule: {source}")]
     Conductor {
@@ -111,6 +117,9 @@ impl Coordinator {
     ///
     /// [`CoordinatorError`] when the folder holds no run or is in use, or an address is taken.
     pub async fn start(dir: &Path, options: Options) -> Result<Self, CoordinatorError> {
+        if options.claim {
+            Folder::claim(dir)?;
+        }
         let folder = Folder::open(dir)?;
         clock::not_before(folder.state.time_ms());
         let run = folder.state.run();
@@ -128,7 +137,7 @@ impl Coordinator {
         let absence = folder.state.manifest().terms.deadlines.absence_s;
         tracing::info!(%link, entries = folder.state.size(), "coordinator is ready");
         Ok(Self {
-            desk: Desk::new(folder),
+            desk: Desk::new(folder)?,
             network,
             events,
             archive,
@@ -168,12 +177,12 @@ impl Coordinator {
                 }
                 // 4. requests last
                 event = self.events.recv() => match event {
-                    Some(event) => self.on_events(event)?,
+                    Some(event) => self.on_events(event).await?,
                     None => break,
                 },
             }
             self.conduct().await?;
-            if self.desk.state().phase() == Phase::Ended && !self.stay {
+            if self.desk.state().phase() == Phase::Ended && !self.stay && !self.desk.is_waiting() {
                 let since = *self.ended.get_or_insert_with(Instant::now);
                 if since.elapsed() > FAREWELL {
                     break;
@@ -185,46 +194,52 @@ impl Coordinator {
     }
 
     /// Handles an event and whatever else is already waiting, under one checkpoint.
-    fn on_events(&mut self, first: NetworkEvent) -> Result<(), CoordinatorError> {
+    async fn on_events(&mut self, first: NetworkEvent) -> Result<(), CoordinatorError> {
         let mut answers: Vec<(ReplySender, Response)> = Vec::new();
         let mut next = Some(first);
         for _ in 0..BURST {
             let Some(event) = next else { break };
             match event {
                 NetworkEvent::Request { from, body, reply } => {
-                    let response = self.respond(from, &body);
-                    answers.push((reply, response));
+                    // who gets no answer asks again
+                    answers.extend(self.respond(from, &body).map(|response| (reply, response)));
                 }
                 NetworkEvent::Connected(_) | NetworkEvent::Disconnected(_) | NetworkEvent::Gossip { .. } => {}
             }
             next = self.events.try_recv().ok();
         }
-        // Nothing is acknowledged before it is durable.
-        self.desk.flush().map_err(|source| CoordinatorError::Log { source })?;
+        // Nothing is acknowledged before it is durable and everybody may see it.
+        let published = self.flush().await?;
         for (reply, response) in answers {
-            reply.send(response.to_bytes());
+            if published || !matches!(response, Response::Accepted { .. }) {
+                reply.send(response.to_bytes());
+            }
         }
         Ok(())
     }
 
-    fn respond(&mut self, from: MemberId, body: &[u8]) -> Response {
+    /// The answer to a request; none to a submission while the ledger waits for its witnesses.
+    fn respond(&mut self, from: MemberId, body: &[u8]) -> Option<Response> {
         let request = match Request::from_bytes(body) {
             Ok(request) => request,
             Err(error) => {
                 tracing::warn!(peer = %from.short(), %error, "request refused");
-                return Response::NotServed { reason: error.to_string() };
+                return Some(Response::NotServed { reason: error.to_string() });
             }
         };
         if let Some(response) = self.desk.answer(&request) {
-            return response;
+            return Some(response);
         }
         let Request::Submit { statement } = request else {
-            return Response::NotServed { reason: "not a request that is served here".to_owned() };
+            return Some(Response::NotServed { reason: "not a request that is served here".to_owned() });
         };
+        if self.desk.is_waiting() {
+            return None;
+        }
         let taken = Statement::from_bytes(&statement)
             .map_err(RuleError::from)
             .and_then(|statement| self.desk.take(statement));
-        match taken {
+        Some(match taken {
             Ok((index, event)) => {
                 tracing::info!(index, kind = event.kind(), from = %from.short(), "entry");
                 Response::Accepted { index }
@@ -233,13 +248,13 @@ impl Coordinator {
                 tracing::warn!(peer = %from.short(), %error, "statement refused");
                 Response::Refused { reason: error.to_string() }
             }
-        }
+        })
     }
 
     /// Says what the operator has to say, and tells everybody about a new head.
     async fn conduct(&mut self) -> Result<(), CoordinatorError> {
         self.presence.hear(self.network.last_heard());
-        loop {
+        while self.flush().await? {
             let around = Surroundings {
                 now_ms: now_ms(),
                 present: self.presence.present(tokio::time::Instant::now()),
@@ -251,11 +266,10 @@ impl Coordinator {
                 .say(&event)
                 .map_err(|source| CoordinatorError::Conductor { kind: event.kind(), source })?;
             tracing::info!(index, kind = event.kind(), "entry");
-            self.desk.flush().map_err(|source| CoordinatorError::Log { source })?;
             self.archive.follow(self.desk.state());
         }
         self.archive.follow(self.desk.state());
-        let size = self.desk.state().size();
+        let size = self.desk.checkpoint().checkpoint.size;
         if size != self.announced {
             self.announced = size;
             self.announce().await;
@@ -269,6 +283,11 @@ impl Coordinator {
         let body = Body::Head { note: self.desk.head() };
         let announcement = Announcement::sign(run, self.desk.operator(), self.announced, body);
         self.network.publish(announcement::topic(&run), announcement.to_bytes()).await;
+    }
+
+    /// Whether everything that was taken is published.
+    async fn flush(&mut self) -> Result<bool, CoordinatorError> {
+        self.desk.flush().await.map_err(|source| CoordinatorError::Log { source })
     }
 
     /// What the conductor may rely on: contributions of the current round and states that were reported for it.

@@ -6,6 +6,7 @@ mod codec;
 mod corpus;
 mod cpu;
 mod filter;
+mod ledger;
 mod lengths;
 mod pack;
 mod peer;
@@ -38,6 +39,8 @@ pub(crate) enum Bench {
     Filter(filter::Filter),
     /// Balancing: exact search for concepts, words in texts, the draw.
     Balance(balance::Balance),
+    /// The ledger: durable entries a second, proofs, a whole replay.
+    Ledger(ledger::Ledger),
     /// Reading shards: decode, resize, cut into patches.
     Read(read::Read),
     /// The blob swarm beside plain TCP and plain QUIC: over loopback, over emulated lines.
@@ -54,6 +57,7 @@ impl Bench {
             Self::Pack(pack) => pack.run(),
             Self::Filter(filter) => filter.run(),
             Self::Balance(balance) => balance.run(),
+            Self::Ledger(ledger) => ledger.run(),
             Self::Read(read) => read.run(),
             Self::Swarm(swarm) => swarm.run(),
         }

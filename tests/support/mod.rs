@@ -185,7 +185,11 @@ pub(crate) struct World {
 impl World {
     /// Draws and packs a little data and makes a run with `terms`.
     pub(crate) fn new(terms: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::within(tempfile::tempdir().expect("a temporary folder"), terms)
+    }
+
+    /// As [`World::new`], in a folder that has something in it already.
+    pub(crate) fn within(folder: tempfile::TempDir, terms: &str) -> Self {
         let world = Self { folder, port: free_port() };
         let path = |name: &str| world.path(name).display().to_string();
         run_well(&[
@@ -253,18 +257,23 @@ impl World {
 
     /// Starts the coordinator, always on the same port, and waits for its join link.
     pub(crate) fn coordinator(&self) -> Process {
-        self.coordinator_from(talkoot(), self.port)
+        self.coordinator_from(talkoot(), self.port, &[])
+    }
+
+    /// As [`World::coordinator`], with more arguments.
+    pub(crate) fn coordinator_with(&self, more: &[&str]) -> Process {
+        self.coordinator_from(talkoot(), self.port, more)
     }
 
     /// Starts it on another port and with a clock that is off by so much.
     pub(crate) fn moved_coordinator(&self, off: &str) -> Process {
-        self.coordinator_from(talkoot_with_clock(off), free_port())
+        self.coordinator_from(talkoot_with_clock(off), free_port(), &[])
     }
 
-    fn coordinator_from(&self, program: Command, port: u16) -> Process {
+    fn coordinator_from(&self, program: Command, port: u16, more: &[&str]) -> Process {
         let link = self.path("run/link.txt");
         let _ = fs::remove_file(&link);
-        let arguments = [
+        let mut arguments = [
             "coordinator",
             "--dir",
             &self.path("run").display().to_string(),
@@ -273,7 +282,9 @@ impl World {
             "--bulk-listen",
             "127.0.0.1:0",
         ]
-        .map(str::to_owned);
+        .map(str::to_owned)
+        .to_vec();
+        arguments.extend(more.iter().map(|&text| text.to_owned()));
         let process = self.start_with(program, "coordinator", &arguments);
         self.wait_until("the join link", || link.exists());
         process
@@ -305,6 +316,19 @@ impl World {
         .to_vec();
         arguments.extend(more.iter().map(|&text| text.to_owned()));
         self.start_with(program, name, &arguments)
+    }
+
+    /// Starts the witness in the folder `name`, whose key was made before, for the run's log.
+    pub(crate) fn witness(&self, name: &str, port: u16) -> Process {
+        let dir = self.path(name).display().to_string();
+        let log = format!("@{}", self.path("run/ledger/log.vkey").display());
+        let listen = format!("127.0.0.1:{port}");
+        let arguments = ["witness", "serve", "--dir", &dir, "--listen", &listen, "--log", &log];
+        let ready = self.path(name).join("address.txt");
+        let _ = fs::remove_file(&ready);
+        let process = self.start_with(talkoot(), name, &arguments.map(str::to_owned));
+        self.wait_until("the witness", || ready.exists());
+        process
     }
 
     /// The run's state, from the ledger's files.

@@ -43,6 +43,14 @@ pub enum ReplicaError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A receipt of one's own statement could not be kept.
+    #[error("the receipt {} cannot be kept: {reason}", path.display())]
+    Receipt {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
     /// A blob could not be had.
     #[error("{}", chain(.0))]
     Fetch(#[from] FetchError),

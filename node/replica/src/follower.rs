@@ -18,7 +18,7 @@ use talkoot_protocol::{
 };
 use tokio::sync::mpsc::Receiver;
 
-use crate::ReplicaError;
+use crate::{ReplicaError, receipts::Receipts};
 
 /// How often the head is asked for when no gossip says that there is something new. Gossip is the fast path;
 /// this bounds the delay when it is lost.
@@ -38,6 +38,7 @@ pub struct Follower {
     key: Keypair,
     mirror: Mirror,
     mirror_dir: PathBuf,
+    receipts: Receipts,
     state: RunState,
     heads: Listener,
 }
@@ -91,10 +92,13 @@ impl Follower {
         if state.run() != run {
             return Err(ReplicaError::OtherRun { expected: run, got: state.run() });
         }
-        let mirror = match mirror {
+        let log_key = parse_log_key(&state.manifest().bindings.log_key)?;
+        let mut mirror = match mirror {
             Some(mirror) => mirror,
-            None => Mirror::open(dir, &parse_log_key(&state.manifest().bindings.log_key)?)?,
+            None => Mirror::open(dir, &log_key)?,
         };
+        mirror.require(state.manifest().terms.policy());
+        let receipts = Receipts::new(dir, log_key);
         for index in 1..mirror.size() {
             let entry = mirror.entry(index)?;
             state.apply(&entry).map_err(|source| ReplicaError::BrokenRule {
@@ -102,6 +106,7 @@ impl Follower {
                 mirror: dir.to_owned(),
                 source,
             })?;
+            receipts.keep(&mirror, index, &entry, key.id())?;
         }
         // wherever it goes: a link names where the coordinator was
         network.keep(state.manifest().bindings.operator).await;
@@ -111,6 +116,7 @@ impl Follower {
             key,
             mirror,
             mirror_dir: dir.to_owned(),
+            receipts,
             state,
             heads: Listener::default(),
         })
@@ -146,8 +152,8 @@ impl Follower {
     ///
     /// # Errors
     ///
-    /// [`ReplicaError::Mirror`] when the log was forked or rewritten, [`ReplicaError::BrokenRule`] when an entry
-    /// breaks a rule.
+    /// [`ReplicaError::Mirror`] when the log was forked or rewritten or a checkpoint lacks the quorum of witnesses that
+    /// the manifest demands, [`ReplicaError::BrokenRule`] when an entry breaks a rule, [`ReplicaError::Receipt`].
     pub async fn sync(&mut self) -> Result<u64, ReplicaError> {
         let mut new = 0u64;
         loop {
@@ -175,6 +181,7 @@ impl Follower {
                     self.state = state;
                 } else {
                     self.state.apply(entry).map_err(broken)?;
+                    self.receipts.keep(&self.mirror, index, entry, self.key.id())?;
                 }
                 new = new.saturating_add(1);
             }

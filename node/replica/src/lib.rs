@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Follower   the member's own copy of the ledger, the fold over it, and the way to the coordinator
+//! Receipts   proofs of the member's own commits and verdicts
 //! Inputs     the model's config, the data sets' indexes, the shards that some work needs
 //! Weights    the state that the run has agreed on, moved on by every closed round
 //! exchange   a round's exchange alone, between processes of their own, to be measured
@@ -12,6 +13,7 @@ mod error;
 pub mod exchange;
 mod follower;
 mod inputs;
+mod receipts;
 mod weights;
 
 pub use error::ReplicaError;

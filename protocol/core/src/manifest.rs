@@ -218,6 +218,39 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_witness_policy_is_read_and_written_only_where_there_is_one() {
+        let bare = example_manifest(&Keypair::from_seed([1; 32]));
+        assert_eq!(bare.terms.policy(), talkoot_ledger::Policy::none());
+        let key = |n: u8| {
+            talkoot_ledger::SignerKey::cosigner(&format!("w{n}.example.org"), &[n; 32]).unwrap().verifier()
+        };
+        let good = format!("witness w {} https://w.example.org\nquorum w\n", key(1));
+        let mut manifest = bare.clone();
+        manifest.terms.witness_policy = Some(good.clone());
+        assert_eq!(Manifest::from_bytes(&manifest.to_bytes()).unwrap(), manifest);
+        assert_eq!(Terms::from_toml(&manifest.terms.to_toml().unwrap()).unwrap(), manifest.terms);
+        assert_ne!(manifest.id(), bare.id());
+        assert!(manifest.terms.policy().demands_witnesses());
+        let log = talkoot_ledger::SignerKey::log("log.example.org", &[1; 32]).unwrap().verifier();
+        for (wrong, reason) in [
+            (String::new(), "no quorum line"),
+            ("quorum none\n".to_owned(), "demands nothing"),
+            (format!("log {log}\n{good}"), "without log lines"),
+            (format!("witness w {}\nquorum w\n", key(1)), "the witness w has no http address"),
+            (
+                format!("{good}witness v {} ftp://v.example.org\n", key(2)),
+                "the witness v has no http address",
+            ),
+            (good.replace("quorum w", "quorum v"), "which no line before it defines"),
+            ("#".repeat(16_385), "at most 16384 bytes"),
+        ] {
+            manifest.terms.witness_policy = Some(wrong);
+            let error = manifest.validate().unwrap_err().to_string();
+            assert!(error.contains("`witness_policy`") && error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
     fn another_spelling_of_the_same_manifest_is_refused() {
         let bytes = example_manifest(&Keypair::from_seed([1; 32])).to_bytes();
         let mut longer = bytes.clone();

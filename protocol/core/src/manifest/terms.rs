@@ -2,6 +2,7 @@
 
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
+use talkoot_ledger::Policy;
 
 use crate::{identity::MemberId, real::Real};
 
@@ -38,6 +39,18 @@ pub struct Terms {
     /// How long each phase of a round may take.
     #[n(8)]
     pub deadlines: Deadlines,
+    /// Which witnesses have to cosign the ledger's checkpoints before anybody follows them: a `tlog-policy` text
+    /// without log lines. May be absent; then the operator's word about the order of entries is not witnessed.
+    #[n(9)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness_policy: Option<String>,
+}
+
+impl Terms {
+    /// The witness policy; the one that demands nothing where there is none, or none that can be read.
+    pub fn policy(&self) -> Policy {
+        self.witness_policy.as_deref().and_then(|text| text.parse().ok()).unwrap_or_else(Policy::none)
+    }
 }
 
 /// One stage of training: which modules learn, from what, for how long.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use talkoot_ledger::Policy;
+
 use super::{
     Aggregation, AggregationRule, DatasetBinding, MAX_PERIODS, Manifest, PROTOCOL_VERSION, Stage, Terms,
 };
@@ -43,6 +45,8 @@ const MAX_SEQUENCE_TOKENS: u32 = 1 << 20;
 /// The sealed set and the seats of a round have to fit into one ledger entry.
 const MAX_MEMBERS: u32 = 1_000;
 const MAX_DEADLINE_S: u32 = 30 * 24 * 3_600;
+/// Greatest length of the witness policy in bytes: a quarter of a manifest, room for dozens of witnesses.
+const MAX_WITNESS_POLICY: usize = 16 * 1_024;
 
 fn field(name: &str, got: impl ToString, expected: impl ToString, holds: bool) -> Result<(), ManifestError> {
     if holds {
@@ -175,7 +179,37 @@ impl Terms {
         within("deadlines.training_s", deadlines.training_s, 1, MAX_DEADLINE_S)?;
         within("deadlines.verification_s", deadlines.verification_s, 1, MAX_DEADLINE_S)?;
         within("deadlines.outcome_s", deadlines.outcome_s, 1, MAX_DEADLINE_S)?;
-        within("deadlines.absence_s", deadlines.absence_s, 1, MAX_DEADLINE_S)
+        within("deadlines.absence_s", deadlines.absence_s, 1, MAX_DEADLINE_S)?;
+        self.witness_policy.as_deref().map_or(Ok(()), witness_policy)
+    }
+}
+
+/// The log is known by its key in the bindings, so the text names witnesses alone; and each with its address, as the
+/// coordinator has to ask them.
+fn witness_policy(text: &str) -> Result<(), ManifestError> {
+    let refused = |got: String, expected: &str| field("witness_policy", got, expected, false);
+    if text.len() > MAX_WITNESS_POLICY {
+        return refused(format!("{} bytes", text.len()), "at most 16384 bytes");
+    }
+    let policy: Policy = match text.parse() {
+        Ok(policy) => policy,
+        Err(error) => return refused(format!("refused ({error})"), "a text in the format of tlog-policy"),
+    };
+    if let Some(log) = policy.logs().first() {
+        return refused(format!("one with the log {}", log.key.name()), "without log lines");
+    }
+    if !policy.demands_witnesses() {
+        return refused("one that demands nothing".to_owned(), "left out, or one that demands a quorum");
+    }
+    let has_address = |url: &str| {
+        ["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
+    };
+    match policy.witnesses().iter().find(|witness| !witness.url.as_deref().is_some_and(has_address)) {
+        Some(witness) => refused(
+            format!("one in which the witness {} has no http address", witness.name),
+            "one with an address of each witness, behind its key",
+        ),
+        None => Ok(()),
     }
 }
 
