@@ -3,8 +3,9 @@
 //! ```text
 //! offerer                                  answerer
 //!   Echo --------------------------------->  Gone          the round trip's time
-//!   Offer(nonce, candidates) ------------->  looks where its socket is seen
+//!   Offer(nonce, candidates) ------------->  looks where its socket is seen; makes its router expect the offerer
 //!   <------------- Answer(nonce, candidates)
+//!   makes its router expect the answerer
 //!   Go ----------------------------------->  begins to probe
 //!   half a round trip later: begins to probe
 //!   <======== probes, from the bulk sockets, until both have heard ========>
@@ -130,6 +131,7 @@ pub(super) async fn offer(shared: &Shared, member: MemberId, route: Route, tries
     };
     let names = Attempt::new((&shared.me, &nonce), (&member, &their_nonce));
     let probes = socket.as_ref().map_or(shared.bulk.probes(), |socket| &socket.probes).clone();
+    session::prepare(&probes, &names, Side::Offerer, &theirs);
     let probing = async {
         tokio::time::sleep(round_trip / 2).await;
         session::open(&probes, &names, Side::Offerer, &theirs).await
@@ -152,13 +154,14 @@ pub(super) async fn answer(shared: &Shared, offer: Offer, reply: oneshot::Sender
         let mut doors = shared.doors.lock().unwrap_or_else(PoisonError::into_inner);
         doors.wait(from, their_nonce).ok_or("too many offers wait")?
     };
+    let names = Attempt::new((&from, &their_nonce), (&shared.me, &nonce));
+    let probes = socket.as_ref().map_or(shared.bulk.probes(), |socket| &socket.probes).clone();
+    session::prepare(&probes, &names, Side::Answerer, &theirs);
     let _ = reply.send(Reply::Answer { nonce, candidates: ours.addresses });
     timeout(BEFORE_GO, go)
         .await
         .map_err(|_| "the offerer does not say go")?
         .map_err(|_| "another offer came")?;
-    let names = Attempt::new((&from, &their_nonce), (&shared.me, &nonce));
-    let probes = socket.as_ref().map_or(shared.bulk.probes(), |socket| &socket.probes).clone();
     let heard = session::open(&probes, &names, Side::Answerer, &theirs).await;
     let address = heard.ok_or("no probe was heard")?;
     // whichever comes first is kept: the keeper closes the other by the ids

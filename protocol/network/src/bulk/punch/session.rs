@@ -22,6 +22,17 @@ const BELIEF: Duration = Duration::from_millis(1000);
 /// Pongs sent at the end, so that losing one does not leave the other side waiting.
 const LAST_PONGS: usize = 3;
 
+/// Makes our own router expect the other side, before that one is told to begin.
+///
+/// A packet that comes to a router unasked is dropped by most. Some take it for their own, and the port that it came to: the
+/// hole would then be at another port than the one that was announced. Once this side has sent something to where the packet
+/// comes from, it is not unasked any more.
+pub(crate) fn prepare(probes: &Probes, attempt: &Attempt, side: Side, candidates: &[SocketAddr]) {
+    for address in candidates {
+        probes.send_near(*address, &attempt.probe(side, Kind::Ping));
+    }
+}
+
 /// Probes until the other side has been heard; returns where it is.
 pub(crate) async fn open(
     probes: &Probes,

@@ -18,6 +18,8 @@ use tokio::sync::mpsc;
 
 use super::probe::{PROBE_BYTES, Tag, tag_of};
 
+/// Hops of a probe that only our own router shall see.
+const NEAR_HOPS: u32 = 2;
 /// Probes that wait for their attempt; more are dropped.
 const WAITING: usize = 32;
 
@@ -42,6 +44,22 @@ impl Probes {
     pub(crate) fn send(&self, to: SocketAddr, probe: &[u8; PROBE_BYTES]) {
         if let Err(error) = self.raw.send_to(probe, to) {
             tracing::trace!(%to, %error, "a probe is not sent");
+        }
+    }
+
+    /// Sends one that comes as far as the first router and not to the other one: ours then knows that we want to hear from
+    /// there before anything comes, and the other one is told nothing unasked. A packet of QUIC's that goes out at this very
+    /// moment may die as early; QUIC repeats it. IPv4 only; elsewhere nothing is sent.
+    pub(crate) fn send_near(&self, to: SocketAddr, probe: &[u8; PROBE_BYTES]) {
+        if !to.is_ipv4() {
+            return;
+        }
+        let Ok(usual) = self.raw.ttl() else { return };
+        if self.raw.set_ttl(NEAR_HOPS).is_ok() {
+            self.send(to, probe);
+        }
+        if let Err(error) = self.raw.set_ttl(usual) {
+            tracing::warn!(%error, "the bulk socket's packets die early; restart this process");
         }
     }
 

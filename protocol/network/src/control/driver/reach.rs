@@ -93,6 +93,10 @@ impl Driver {
     }
 
     pub(super) fn on_dialled_back(&mut self, event: &autonat::v2::client::Event) {
+        // whether somebody can be met through a relay says nothing about being dialled
+        if !matches!(way_of(&event.tested_addr), Some(Way::Quic | Way::Tcp)) {
+            return;
+        }
         match &event.result {
             Ok(()) => self.reach.confirmed = true,
             Err(_) => self.reach.failures = self.reach.failures.saturating_add(1),
