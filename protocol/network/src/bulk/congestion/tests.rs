@@ -29,7 +29,7 @@ const FAR: Line =
 
 /// Who moves the window.
 enum Who {
-    Ours(Law),
+    Ours(Box<Law>),
     /// CUBIC that takes every loss for a full queue.
     Plain {
         window: u64,
@@ -40,7 +40,7 @@ enum Who {
 
 impl Who {
     fn ours(now: Instant) -> Self {
-        Self::Ours(Law::new(now, MTU))
+        Self::Ours(Box::new(Law::new(now, MTU)))
     }
 
     fn plain() -> Self {
