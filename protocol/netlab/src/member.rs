@@ -144,7 +144,7 @@ fn failed(error: impl std::fmt::Display) -> LabError {
 enum Role {
     Swarm { bulk: Bulk, store: BlobStore, table: watch::Sender<BTreeMap<MemberId, SocketAddr>> },
     Tcp,
-    Quic { key: Keypair, _server: PlainServer },
+    Quic(Box<(Keypair, PlainServer)>),
 }
 
 fn say(word: &Word) -> Result<(), LabError> {
@@ -245,7 +245,7 @@ async fn start(
         Flow::Quic => {
             let server = PlainServer::start(listen, &key).await.map_err(failed)?;
             let address = server.address();
-            (Role::Quic { key, _server: server }, address)
+            (Role::Quic(Box::new((key, server))), address)
         }
     })
 }
@@ -273,6 +273,9 @@ async fn get_tcp(from: SocketAddr, bytes: u64, seen: impl Fn(usize)) -> std::io:
     }
 }
 
+/// Something that is being fetched.
+type Fetching = std::pin::Pin<Box<dyn Future<Output = Result<(), LabError>> + Send>>;
+
 /// What fetching is, in this role.
 fn fetch(
     role: &Role,
@@ -280,7 +283,7 @@ fn fetch(
     from: Option<SocketAddr>,
     bytes: u64,
     plain: Arc<AtomicU64>,
-) -> Result<std::pin::Pin<Box<dyn Future<Output = Result<(), LabError>> + Send>>, LabError> {
+) -> Result<Fetching, LabError> {
     let seen = move |got: usize| {
         plain.fetch_add(got as u64, Ordering::Relaxed);
     };
@@ -303,8 +306,8 @@ fn fetch(
             let from = from()?;
             Box::pin(async move { get_tcp(from, bytes, seen).await.map_err(failed) })
         }
-        Role::Quic { key, .. } => {
-            let (from, key) = (from()?, key.clone());
+        Role::Quic(ends) => {
+            let (from, key) = (from()?, ends.0.clone());
             // both ends of a flow are made of the seeds 1 and 2; the server is the first
             let server = Keypair::from_seed([1; 32]).id();
             Box::pin(async move { get_plain(&key, &server, from, bytes, seen).await.map_err(failed) })

@@ -46,7 +46,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// A home line that said who else has a piece is asked again when nothing has come for so long.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// For so long a home line waits for all to say what they have: a seeder may be among them.
-const SETTLE: Duration = Duration::from_millis(300);
+const SETTLE: Duration = Duration::from_secs(1);
 /// Longest blob: 1 TiB, more than any checkpoint; it bounds the list of pieces.
 pub(super) const MAX_BLOB_BYTES: u64 = 1 << 40;
 

@@ -178,7 +178,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn the_walk_is_the_one_of_bao(size in 1_u64..700_000, a in any::<u64>(), b in any::<u64>(), flip in any::<prop::sample::Index>()) {
-            let data: Vec<u8> = (0..size).map(|i| (i * i >> 5) as u8).collect();
+            let data: Vec<u8> = (0..size).map(|i| ((i * i) >> 5) as u8).collect();
             let (start, end) = (a % size, b % size + 1);
             let (start, end) = if start < end { (start, end) } else { (end - 1, start + 1) };
             let ranges = tree::groups(start, end) | tree::last_group(size);

@@ -20,6 +20,10 @@ const STANDING: (f64, Duration) = (0.25, Duration::from_millis(5));
 const FULL: (f64, Duration) = (0.4, Duration::from_millis(10));
 /// Queue at which the opening ends.
 const OPEN: (f64, Duration) = (0.125, Duration::from_millis(4));
+/// By how much the cap is stretched each round without a queue, and at most.
+const STRETCH: (f64, f64) = (1.04, 1.5);
+/// Share of a round trip for which a queue has to be seen.
+const STAYS: f64 = 0.125;
 /// Share of lost bytes from which on chance is no explanation, and packets lost before it is looked at.
 const CHANCE: (f64, u64) = (0.04, 8);
 /// Rounds of the opening in which the rate has to rise by a quarter.
@@ -70,6 +74,12 @@ pub(super) struct Law {
     lost: u64,
     /// Share of [`STANDING`] that the line has been seen to hold, 0 to 1.
     room: f64,
+    /// How much more than the model says the cap lets out, as no queue comes of it: acknowledgements that a busy machine
+    /// holds back make a trip longer than the line, and a model that does not see them would starve itself.
+    stretch: f64,
+    /// Since when every round trip has told of a queue, and of a full one.
+    queued_since: Option<Instant>,
+    full_since: Option<Instant>,
     /// Losses of packets sent before this moment were answered already.
     answered: Option<Instant>,
     last_epoch: Option<Cubic>,
@@ -94,6 +104,9 @@ impl Law {
             acked: 0,
             lost: 0,
             room: 1.0,
+            stretch: 1.0,
+            queued_since: None,
+            full_since: None,
             answered: None,
             last_epoch: None,
         }
@@ -131,12 +144,20 @@ impl Law {
         self.queue().zip(self.trip).is_some_and(|(queue, (trip, _))| queue > part(trip, limit))
     }
 
+    /// Whether what has been seen since then is more than a machine that paused for a moment: a pause shows in one bunch of
+    /// acknowledgements, a queue in all that come for a while.
+    fn stays(&self, since: Option<Instant>, now: Instant) -> bool {
+        since
+            .zip(self.trip)
+            .is_some_and(|(since, (trip, _))| now.saturating_duration_since(since) >= trip.mul_f64(STAYS))
+    }
+
     /// Most bytes under way that keep the queue small; without limit while nothing is known.
     fn cap(&self) -> u64 {
         let Some((trip, _)) = self.trip.filter(|_| self.rate() > 0.0) else { return u64::MAX };
         let stay = trip + part(trip, STANDING).mul_f64(self.room);
         // a few packets more, for acknowledgements that come in bunches
-        ((self.rate() * stay.as_secs_f64()) as u64 + 4 * self.mtu).max(self.least())
+        ((self.rate() * stay.as_secs_f64() * self.stretch) as u64 + 4 * self.mtu).max(self.least())
     }
 
     pub(super) fn acknowledged(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool) {
@@ -146,6 +167,8 @@ impl Law {
         }
         self.recent[self.next_recent] = trip;
         self.next_recent = (self.next_recent + 1) % RECENT;
+        self.queued_since = self.queued_since.or(Some(now)).filter(|_| self.has_queue(OPEN));
+        self.full_since = self.full_since.or(Some(now)).filter(|_| self.has_queue(FULL));
         self.acked += bytes;
         let round = &mut self.round;
         round.acked += bytes;
@@ -172,6 +195,13 @@ impl Law {
         if !round.app_limited || rate > self.rate() {
             self.rates.rotate_right(1);
             self.rates[0] = rate;
+        }
+        let empty = self.trip.is_some_and(|(trip, _)| round.shortest < trip + part(trip, OPEN));
+        let (step, most) = STRETCH;
+        if empty && !round.app_limited && self.room > 0.9 && matches!(self.phase, Phase::Steady) {
+            self.stretch = (self.stretch * step).min(most);
+        } else {
+            self.stretch = (self.stretch / step).max(1.0);
         }
         self.room = (self.room + took * RECOVER_PER_SEC).min(1.0);
         // what was lost is forgotten over some rounds with enough packets in them to judge
@@ -219,7 +249,7 @@ impl Law {
     }
 
     fn grow(&mut self, now: Instant, bytes: u64, app_limited: bool) {
-        let (cap, queued, round) = (self.cap(), self.has_queue(OPEN), self.round.number);
+        let (cap, queued, round) = (self.cap(), self.stays(self.queued_since, now), self.round.number);
         match &mut self.phase {
             _ if app_limited => {}
             Phase::Opening { last: Some(_), .. } | Phase::Measuring { .. } => {}
@@ -244,7 +274,8 @@ impl Law {
         }
         let total = self.acked + self.lost;
         let beyond_chance = self.lost > CHANCE.1 * self.mtu && self.lost as f64 > CHANCE.0 * total as f64;
-        if !(bytes == 0 || persistent || beyond_chance || self.has_queue(FULL)) {
+        let full = self.stays(self.full_since, now);
+        if !(bytes == 0 || persistent || beyond_chance || full) {
             return;
         }
         self.answered = Some(now);
@@ -254,9 +285,12 @@ impl Law {
         if persistent {
             // nothing of what was known holds any more
             *self = Self { answered: Some(now), window: self.least(), ..Self::new(now, self.mtu) };
-        } else if beyond_chance && !self.has_queue(FULL) {
+        } else if beyond_chance && !full {
             // a line without a queue: rates measured while it overflowed were true, the room behind them was not
-            self.room = (self.room - 0.5).max(0.0);
+            if matches!(self.phase, Phase::Steady) {
+                self.room = (self.room - 0.5).max(0.0);
+            }
+            self.stretch = 1.0;
             (self.acked, self.lost) = (0, 0);
             self.phase = Phase::Steady;
         } else {

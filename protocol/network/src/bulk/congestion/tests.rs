@@ -19,14 +19,17 @@ struct Line {
     trip: Duration,
     queue: u64,
     loss: f64,
+    /// The receiver's machine does nothing in the first so long of every 60 ms.
+    stall: Duration,
 }
 
 /// The line that the figures are for: 100 Mbit/s, 50 ms, one bandwidth-delay product of queue.
-const FAR: Line = Line { mbit: 100.0, trip: Duration::from_millis(50), queue: 625_000, loss: 0.0 };
+const FAR: Line =
+    Line { mbit: 100.0, trip: Duration::from_millis(50), queue: 625_000, loss: 0.0, stall: Duration::ZERO };
 
 /// Who moves the window.
 enum Who {
-    Ours(Law),
+    Ours(Box<Law>),
     /// CUBIC that takes every loss for a full queue.
     Plain {
         window: u64,
@@ -37,7 +40,7 @@ enum Who {
 
 impl Who {
     fn ours(now: Instant) -> Self {
-        Self::Ours(Law::new(now, MTU))
+        Self::Ours(Box::new(Law::new(now, MTU)))
     }
 
     fn plain() -> Self {
@@ -184,7 +187,9 @@ fn run(line: impl Fn(f64) -> Line, who: Vec<Who>, start: Instant, seconds: f64, 
             } else {
                 free_at += per_byte * MTU as u32;
                 if dice.roll() >= line.loss {
-                    back = Some(free_at + line.trip);
+                    let at = free_at + line.trip;
+                    let into = Duration::from_nanos((at - start).as_nanos() as u64 % 60_000_000);
+                    back = Some(at + line.stall.saturating_sub(into));
                 }
             }
             flow.under_way.push_back(Packet { sent: now, back });
@@ -226,7 +231,7 @@ fn lines_of_all_kinds_are_filled_and_not_flooded() {
             let trip = Duration::from_millis(trip_ms);
             let product = mbit * 1e6 / 8.0 * trip.as_secs_f64();
             let queue = ((product * queue) as u64).max(20 * MTU);
-            let got = alone(Line { mbit, trip, queue, loss }, 10.0);
+            let got = alone(Line { mbit, trip, queue, loss, stall: Duration::ZERO }, 10.0);
             assert!(
                 got.share > 0.8 && got.spilt < 0.03,
                 "{mbit} Mbit/s, {trip_ms} ms, queue {queue}, loss {loss}: {got:?}"
@@ -241,6 +246,18 @@ fn a_line_with_hardly_a_queue_is_not_flooded() {
         let got = alone(Line { queue, ..FAR }, 20.0);
         assert!(got.spilt < 0.05 && got.share > share, "{queue}: {got:?}");
     }
+}
+
+#[test]
+fn a_machine_that_stalls_is_no_queue() {
+    let stall = Duration::from_millis(15);
+    for (loss, share) in [(0.0, 0.85), (0.01, 0.8)] {
+        let got = alone(Line { loss, stall, ..FAR }, 10.0);
+        assert!(got.share > share && got.spilt < 0.02, "{loss}: {got:?}");
+    }
+    // and most of the line is there within the first seconds
+    let got = alone(Line { stall, ..FAR }, 2.0);
+    assert!(got.share > 0.75, "{got:?}");
 }
 
 #[test]
