@@ -41,7 +41,7 @@ fn writer() {
     // calls are counted for each thread: the n-th of this one must not be the n-th of the one that started it, too
     for _ in 0..32 {
         let mut null = File::options().read(true).write(true).open("/dev/null").unwrap();
-        let _ = (fs::metadata("/dev/null"), null.write(b"x"), null.read(&mut [0]));
+        let _ = (fs::metadata("/dev/null"), null.write_all(b"x"), null.read_exact(&mut [0]));
     }
     let _ = File::open(BEGIN);
     let appended = Log::open(Path::new(&dir), &SEED).and_then(|mut log| log.append(&entries(BEFORE, AFTER)));
