@@ -320,6 +320,7 @@ impl<'a> Download<'a> {
                 source.elsewhere.remove(&number);
             }
             Outcome::Stopped => {}
+            Outcome::Busy => source.note_busy(),
             Outcome::NotNow => {
                 source.held = None;
                 source.missed();

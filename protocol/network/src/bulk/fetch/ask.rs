@@ -28,8 +28,10 @@ const WRITE_BYTES: usize = 256 << 10;
 pub(super) enum Outcome {
     /// The piece is written.
     Done,
-    /// The peer cannot help now.
+    /// The peer does not have it now.
     NotNow,
+    /// The peer has it, and too much to do.
+    Busy,
     /// We did not want it any more.
     Stopped,
     /// Others are to have it; not from here for the moment.
@@ -89,7 +91,8 @@ pub(super) async fn ask_slice(bulk: &Inner, peer: MemberId, address: SocketAddr,
         Ok((Response::OtherSize { bytes }, stream)) if bytes != blob.bytes && bytes <= MAX_BLOB_BYTES => {
             proof(bulk, stream, BlobRef { bytes, ..blob }, wanted.urgency).await
         }
-        Ok((Response::NotFound | Response::Busy, _)) => Outcome::NotNow,
+        Ok((Response::NotFound, _)) => Outcome::NotNow,
+        Ok((Response::Busy, _)) => Outcome::Busy,
         Ok((Response::Elsewhere, _)) => Outcome::Elsewhere,
         Ok((response, _)) => Outcome::Failed(format!("an answer that makes no sense: {response:?}")),
         Err(reason) => {

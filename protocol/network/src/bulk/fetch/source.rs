@@ -34,6 +34,8 @@ pub(super) struct Source {
     pub(super) slices: BTreeMap<u64, (Instant, CancellationToken)>,
     /// Pieces that it said others have.
     pub(super) elsewhere: BTreeMap<u64, Instant>,
+    /// It has too much to do until then, or so it said.
+    busy_until: Option<Instant>,
     misses: u32,
     again: Instant,
     depth: usize,
@@ -48,6 +50,7 @@ impl Source {
             asked: None,
             slices: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
+            busy_until: None,
             misses: 0,
             again: Instant::now(),
             depth: *DEPTH.start(),
@@ -69,7 +72,13 @@ impl Source {
 
     /// Whether another piece may be asked of it.
     pub(super) fn is_free(&self) -> bool {
-        self.slices.len() < self.depth
+        self.slices.len() < self.depth && self.busy_until.is_none_or(|until| Instant::now() >= until)
+    }
+
+    /// It has what it said, and no time: it is asked for less, in a while.
+    pub(super) fn note_busy(&mut self) {
+        self.busy_until = Some(Instant::now() + AGAIN);
+        self.depth = (self.depth - 1).max(*DEPTH.start());
     }
 
     /// It could not help: it is left in peace for a while.
