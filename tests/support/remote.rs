@@ -124,8 +124,9 @@ impl Drop for Remote {
 }
 
 fn say(text: &str) {
-    println!("\n{SAYS}{text}");
-    let _ = std::io::stdout().flush();
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "\n{SAYS}{text}");
+    let _ = out.flush();
 }
 
 /// The member's process: returns at once unless [`ROLE`] is set.
