@@ -1,4 +1,5 @@
 //! A line between two namespaces, where that is possible.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::{
     io::Read,
