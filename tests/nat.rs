@@ -92,7 +92,7 @@ fn direct(name: &str, routers: [Router; 2], loss: u32) {
     a.fetch(&two);
     let (after, sent_after) = (world.internet.counters(), world.seeders_sent());
     let (own, forwarded) = (after.own - before.own, after.forwarded - before.forwarded);
-    println!("{name}: {forwarded} bytes between the homes, {own} to and from the public host");
+    eprintln!("{name}: {forwarded} bytes between the homes, {own} to and from the public host");
     assert!(forwarded > 2 * BLOB_BYTES, "both blobs went between the homes' lines: {forwarded}");
     assert!(own < BLOB_BYTES / 10, "none went through the public host: {own}");
     assert!(sent_after - sent < BLOB_BYTES / 10, "no seeder sent one: {sent_after} {sent}");

@@ -355,8 +355,7 @@ async fn a_crowd_from_one_place_gets_its_share_and_others_are_still_answered() {
     let one = Member::start(1, &[]).await;
     let (id, address) = (one.id, one.control.addresses());
     let _one = one.echo();
-    let before = Member::try_start(2, "127.0.0.3:0".parse().unwrap(), &address).await.unwrap();
-    let mut before = before;
+    let mut before = Member::try_start(2, "127.0.0.3:0".parse().unwrap(), &address).await.unwrap();
     before.meets(&[id]).await;
     let count = gate::MAX_PER_PLACE + 40;
     let mut crowd = crowd(count, "127.0.0.2", &address[0]);
