@@ -110,16 +110,20 @@ impl Run {
     }
 }
 
-/// The link as a QR code of half blocks, dark on light whatever the terminal's colours.
+/// The link as a QR code of half blocks, black on white whatever the terminal's colours.
 fn qr_code(link: &JoinLink) -> Result<String> {
+    const BLACK_ON_WHITE: &str = "\x1b[30;107m";
+    const AS_BEFORE: &str = "\x1b[0m";
     let code = QrCode::with_error_correction_level(link.to_string(), EcLevel::L).map_err(|error| {
         anyhow!("the link does not fit into a QR code ({error}); start the coordinator on fewer addresses")
     })?;
-    Ok(code
+    let blocks = code
         .render::<unicode::Dense1x2>()
         .dark_color(unicode::Dense1x2::Dark)
         .light_color(unicode::Dense1x2::Light)
-        .build())
+        .build();
+    let lines: Vec<_> = blocks.lines().map(|line| format!("{BLACK_ON_WHITE}{line}{AS_BEFORE}")).collect();
+    Ok(lines.join("\n"))
 }
 
 /// What a run's folder is made from.

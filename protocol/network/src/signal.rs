@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 /// Longest word in bytes: eight IPv6 candidates and room.
-pub(crate) const MAX_BYTES: usize = 1024;
+pub const MAX_BYTES: usize = 1024;
 /// Candidates in one word.
 pub const MAX_CANDIDATES: usize = 8;
 
