@@ -147,7 +147,7 @@ pub(crate) fn serve() {
         control_listen: control.parse().expect("an address"),
         bulk_listen: bulk.parse().expect("an address"),
         bootstrap: meet.split(',').filter(|text| !text.is_empty()).map(str::to_owned).collect(),
-        seeder: seeder == "true",
+        line: talkoot_network::Line { seeder: seeder == "true", ..talkoot_network::Line::default() },
         lan: lan == "true",
         ..NetworkConfig::default()
     };
