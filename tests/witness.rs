@@ -84,6 +84,14 @@ fn nothing_is_published_without_a_quorum_and_members_keep_receipts() {
     check_receipts(&witnessed);
     let (code, report) = world.audit("5%");
     assert_eq!(code, Some(0), "{report}");
+    assert!(!report.contains("no witness signed"), "{report}");
+    // one that was published without its quorum would be found
+    let path = world.path("run/ledger").join(kept.last().expect("a kept checkpoint"));
+    let note = fs::read_to_string(&path).expect("a note");
+    let plain: String = note.split_inclusive('\n').filter(|line| !line.starts_with("\u{2014} w")).collect();
+    fs::write(&path, plain).expect("the note is written");
+    let (code, report) = world.audit("0");
+    assert!(code == Some(1) && report.contains("no quorum: the policy demands `two`"), "{report}");
 }
 
 /// The node's receipts, with the command that a stranger would use.

@@ -14,7 +14,9 @@ mod states;
 
 use std::path::{Path, PathBuf};
 
-use talkoot_ledger::{Folder, ReadError, VerifierKey, reader};
+use talkoot_ledger::{
+    Folder, Policy, ReadError, SignedCheckpoint, TileSource as _, VerifierKey, note::MAX_NOTE_BYTES, reader,
+};
 use talkoot_protocol::{
     event::Event,
     run::{Phase, RuleError, RunState},
@@ -89,7 +91,38 @@ pub fn audit(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Report
     if let Err((index, error)) = walk(&entries, &key, options, &mut report, progress) {
         report.lie(Lie::Rule { entry: index, reason: error.to_string() });
     }
+    if let Some(manifest) = entries.first().and_then(|first| RunState::begin(first).ok()) {
+        check_witnesses(&folder, &key, &manifest.manifest().terms.policy(), &signed, &mut report);
+    }
     Ok(report)
+}
+
+/// Whether the newest checkpoint and all that were kept have the quorum that the manifest demands. Those of the empty log
+/// and of the manifest alone are made before witnesses can know the log.
+fn check_witnesses(
+    folder: &Folder,
+    key: &VerifierKey,
+    policy: &Policy,
+    newest: &SignedCheckpoint,
+    report: &mut Report,
+) {
+    if !policy.demands_witnesses() {
+        report.unchecked(Unchecked::NoWitnesses);
+        return;
+    }
+    let kept = folder.kept_checkpoints().unwrap_or_default().into_iter().filter_map(|path| {
+        let note = folder.read(&path, MAX_NOTE_BYTES as u64 + 1).ok().flatten()?;
+        Some((path, note))
+    });
+    let newest = ("checkpoint".to_owned(), newest.note.clone().into_bytes());
+    for (path, note) in kept.chain([newest]) {
+        let size = SignedCheckpoint::verify(&note, key).map_or(u64::MAX, |signed| signed.checkpoint.size);
+        if size > 1
+            && let Err(error) = policy.verify(&note, key)
+        {
+            report.lie(Lie::Log { reason: format!("{path}: {error}") });
+        }
+    }
 }
 
 fn log_key(options: &Options) -> Result<VerifierKey, AuditError> {
@@ -157,7 +190,6 @@ fn walk(
     if state.phase() != Phase::Ended {
         report.unchecked(Unchecked::NotEnded { phase: state.phase().to_string() });
     }
-    report.unchecked(Unchecked::NoWitnesses);
     if report.counts.replayed < report.counts.contributions {
         let left = report.counts.contributions - report.counts.replayed;
         report.note_not_replayed(left);

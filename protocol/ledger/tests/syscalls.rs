@@ -127,7 +127,9 @@ fn faults() -> Option<Vec<Fault>> {
     Some(found)
 }
 
-fn expect_harmless(fault: &Fault) {
+/// Whether the fault hit the writer at its work. Calls are counted thread by thread, and what the test's other threads do on
+/// the way there differs from run to run.
+fn expect_harmless(fault: &Fault) -> bool {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("log");
     prepared(&dir);
@@ -135,7 +137,10 @@ fn expect_harmless(fault: &Fault) {
     let acknowledged = said.contains(&format!("acknowledged {AFTER}"));
     let killed = fault.what.contains("SIGKILL");
     let lines = lines_of_the_writer(home.path());
-    let lines = lines.unwrap_or_else(|| panic!("{fault:?} hit another thread: {said}"));
+    let Some(lines) = lines else {
+        eprintln!("{fault:?} hit another thread: {said}");
+        return false;
+    };
     let injected = lines.iter().any(|line| line.contains("(INJECTED)"));
     assert!(killed != injected && !(killed && acknowledged), "{fault:?} was not injected: {said}");
     assert!(killed || acknowledged || said.contains("failed: "), "{fault:?} ended in a panic: {said}");
@@ -162,6 +167,7 @@ fn expect_harmless(fault: &Fault) {
     drop(log);
     expected.extend(other);
     assert_eq!(accepted("after it went on"), expected, "{fault:?}");
+    true
 }
 
 fn try_each(step: usize) {
@@ -173,7 +179,10 @@ fn try_each(step: usize) {
     for call in ["openat", "write", "fsync", "rename"] {
         assert!(calls.contains_key(call), "an append without {call}: {calls:?}");
     }
-    let tried = faults.iter().step_by(step).inspect(|fault| expect_harmless(fault)).count();
+    let chosen = faults.iter().step_by(step);
+    let wanted = chosen.len();
+    let tried = chosen.filter(|fault| expect_harmless(fault)).count();
+    assert!(2 * tried > wanted, "of {wanted} faults only {tried} hit the writer");
     eprintln!("{tried} of {} faults at {calls:?}", faults.len());
 }
 
