@@ -151,6 +151,12 @@ pub(crate) fn serve() {
         lan: lan == "true",
         ..NetworkConfig::default()
     };
+    // quiet unless RUST_LOG asks for it
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .try_init();
     let store = BlobStore::open(Path::new(&dir)).expect("a store");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

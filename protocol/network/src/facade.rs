@@ -159,7 +159,7 @@ impl Network {
         self.bulk.local_addr()
     }
 
-    /// Asks a connected member and waits for its answer, at most [`REQUEST_TIMEOUT`](crate::control::REQUEST_TIMEOUT).
+    /// Asks a connected member, with a body that is not empty, and waits for its answer, at most [`REQUEST_TIMEOUT`](crate::control::REQUEST_TIMEOUT).
     /// Dropping the future does not take the request back.
     ///
     /// # Errors

@@ -109,7 +109,12 @@ impl Codec for OpaqueCodec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        read_frame(io, self.max_request_bytes, &self.room).await
+        // libp2p tells nobody when a request cannot be read; one that is too long arrives as an empty one, which no member
+        // sends, so that its sender is known
+        match read_frame(io, self.max_request_bytes, &self.room).await {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Vec::new()),
+            read => read,
+        }
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>

@@ -110,7 +110,7 @@ async fn a_request_is_answered_and_its_bytes_are_counted() {
     let before = two.control.bytes();
     let _one = one.echo();
     assert_eq!(two.control.request(id, vec![1, 2, 3]).await, Ok(vec![3, 2, 1]));
-    assert_eq!(two.control.request(id, Vec::new()).await, Ok(Vec::new()));
+    assert_eq!(two.control.request(id, vec![7]).await, Ok(vec![7]));
     let long: Vec<_> = (0..MAX_REQUEST_BYTES).map(|index| index as u8).collect();
     let back: Vec<_> = long.iter().rev().copied().collect();
     assert_eq!(two.control.request(id, long).await, Ok(back));
@@ -376,16 +376,18 @@ async fn a_crowd_from_one_place_gets_its_share_and_others_are_still_answered() {
 async fn a_peer_that_sends_garbage_again_and_again_is_shut_out_and_others_are_answered() {
     let one = Member::start(1, &[]).await;
     let (id, address) = (one.id, one.control.addresses());
+    let at_one = one.control.clone();
     let _one = one.echo();
     let mut two = Member::start(2, &address).await;
     let mut three = Member::start(3, &address).await;
     two.hears(came, id).await;
     three.meets(&[id]).await;
     let garbage = vec![0; MAX_REQUEST_BYTES + 1];
-    let outside = Err(RequestError::NotConnected { peer: id });
     let mut shut_out = false;
     for _ in 0..100 {
-        shut_out = two.control.request_unchecked(id, garbage.clone()).await == outside;
+        assert!(two.control.request_unchecked(id, garbage.clone()).await.is_err(), "garbage is answered");
+        // what the sender is told hangs on how far its next attempt to connect has come
+        shut_out = !at_one.connected().contains(&two.id);
         if shut_out {
             break;
         }
@@ -394,7 +396,7 @@ async fn a_peer_that_sends_garbage_again_and_again_is_shut_out_and_others_are_an
     // whatever it tries, it stays outside
     for _ in 0..20 {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        assert!(!two.control.connected().contains(&id), "a banned peer is let in");
+        assert!(!at_one.connected().contains(&two.id), "a banned peer is let in");
     }
     assert_eq!(three.control.request(id, vec![1, 2]).await, Ok(vec![2, 1]));
 }

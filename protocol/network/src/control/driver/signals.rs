@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::{future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{
     PeerId,
-    request_response::{self, InboundFailure, Message, OutboundRequestId, ResponseChannel},
+    request_response::{self, Message, OutboundRequestId, ResponseChannel},
 };
 use talkoot_protocol::identity::MemberId;
 use tokio::sync::{mpsc, oneshot};
@@ -72,11 +72,6 @@ impl Driver {
                 if let Some((member, answer)) = self.signals.asked.remove(&request_id) {
                     let _ = answer.send(Err(blame(member, error)));
                 }
-            }
-            request_response::Event::InboundFailure { peer, error: InboundFailure::Io(error), .. }
-                if error.kind() == std::io::ErrorKind::InvalidData =>
-            {
-                self.blame(peer, Offence::Garbage);
             }
             request_response::Event::InboundFailure { .. } | request_response::Event::ResponseSent { .. } => {
             }

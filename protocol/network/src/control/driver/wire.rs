@@ -4,7 +4,7 @@ use std::{collections::btree_map::Entry, io};
 
 use libp2p::{
     PeerId, gossipsub,
-    request_response::{self, InboundFailure, Message, OutboundFailure, ResponseChannel},
+    request_response::{self, Message, OutboundFailure, ResponseChannel},
 };
 use talkoot_protocol::identity::MemberId;
 use tokio::{sync::oneshot, time::Instant};
@@ -124,10 +124,6 @@ impl Driver {
             }
             request_response::Event::InboundFailure { peer, error, .. } => {
                 tracing::debug!(%peer, %error, "a request is not answered");
-                // our own codec's verdict on the announced length
-                if matches!(&error, InboundFailure::Io(error) if error.kind() == io::ErrorKind::InvalidData) {
-                    self.blame(peer, Offence::Garbage);
-                }
             }
             request_response::Event::ResponseSent { .. } => {}
         }
@@ -136,6 +132,10 @@ impl Driver {
     fn on_request(&mut self, peer: PeerId, body: Vec<u8>, channel: ResponseChannel<Vec<u8>>) {
         if !self.admits(peer, |buckets| &mut buckets.requests) {
             return;
+        }
+        // that is what our own codec makes of a request that is longer than any
+        if body.is_empty() {
+            return self.blame(peer, Offence::Garbage);
         }
         let Some(from) = member_of(&peer) else { return };
         if self.replies.len() >= MAX_UNANSWERED {
