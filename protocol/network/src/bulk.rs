@@ -176,7 +176,7 @@ impl Bulk {
         let (dialled, ours) = mpsc::channel(ACCEPTED);
         let up = Rate::new(line.up_bits_per_sec);
         let server = Server::new(store.clone(), sent.clone(), up, line.seeder, accepted);
-        let serving = server.clone().run(endpoint.clone(), ours);
+        let serving = server.clone().run(endpoint.clone(), ours, CancellationToken::new());
         Ok(Self(Arc::new(Inner {
             me: key.id(),
             local,

@@ -184,10 +184,10 @@ impl Keeper {
     fn on_accepted(&mut self, member: MemberId, connection: Connection) {
         // its control connection may come a moment later
         if let Some(way) = self.ways.get_mut(&member) {
-            way.found(self.shared.me, member, connection, None, false);
+            way.found(self.shared.me, member, connection, false);
         } else if let Some(route) = self.shared.control.routes().borrow().get(&member) {
             let mut way = Way::new(*route, Instant::now());
-            way.found(self.shared.me, member, connection, None, false);
+            way.found(self.shared.me, member, connection, false);
             self.ways.insert(member, way);
         }
     }
@@ -230,10 +230,11 @@ impl Keeper {
     fn on_outcome(&mut self, member: MemberId, session: u64, outcome: Outcome) {
         let Some(way) = self.ways.get_mut(&member).filter(|way| way.route.session == session) else { return };
         match outcome {
-            Ok((connection, socket)) => {
+            // the attempt's socket takes nobody new from here on; what was made over it is served as long as it lives
+            Ok((connection, _)) => {
                 let address = connection.remote_address();
                 tracing::info!(member = %member.short(), %address, "a way to a member's bulk plane");
-                way.found(self.shared.me, member, connection, socket, true);
+                way.found(self.shared.me, member, connection, true);
             }
             Err(reason) => {
                 tracing::debug!(member = %member.short(), reason, tries = way.tries, "no way to a member's bulk plane yet");

@@ -22,7 +22,7 @@ use std::{
 use quinn::{Connection, Endpoint, TokioRuntime, TransportConfig};
 use talkoot_protocol::identity::MemberId;
 use tokio::{sync::mpsc, time::timeout};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::socket::Probes;
 use super::{
@@ -40,12 +40,13 @@ pub(super) const ACCEPTED: usize = 64;
 /// A connection that a peer made to us.
 pub(crate) type Accepted = (MemberId, Connection);
 
-/// A socket of its own for one attempt; the connection made over it needs it for as long as it lives.
+/// A socket of its own for one attempt. Dropped, it takes no new connections; those that were made over it, by us or by the
+/// peer, are served on for as long as they live.
 #[derive(Debug)]
 pub(crate) struct FreshSocket {
     endpoint: Endpoint,
     pub(crate) probes: Probes,
-    _server: AbortOnDropHandle<()>,
+    _open: DropGuard,
 }
 
 /// A new endpoint over a socket that lets probes by.
@@ -111,8 +112,9 @@ impl Bulk {
         )?;
         let server: Server = self.0.server.clone();
         let (_, nothing) = mpsc::channel(1);
-        let serving = server.run(endpoint.clone(), nothing);
-        Ok(FreshSocket { endpoint, probes, _server: AbortOnDropHandle::new(tokio::spawn(serving)) })
+        let closing = CancellationToken::new();
+        tokio::spawn(server.run(endpoint.clone(), nothing, closing.clone()));
+        Ok(FreshSocket { endpoint, probes, _open: closing.drop_guard() })
     }
 
     /// As [`observed`](Self::observed), for another socket of ours.

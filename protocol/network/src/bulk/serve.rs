@@ -19,6 +19,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     punch::Accepted,
@@ -114,8 +115,14 @@ impl Server {
         }))
     }
 
-    /// Accepts until the endpoint is closed; serves on connections that we `dialled` as well.
-    pub(super) async fn run(self, endpoint: Endpoint, mut dialled: mpsc::Receiver<Connection>) {
+    /// Accepts until the endpoint is closed, or `closing` says so; serves on connections that we `dialled` as well. Ends with
+    /// the last connection.
+    pub(super) async fn run(
+        self,
+        endpoint: Endpoint,
+        mut dialled: mpsc::Receiver<Connection>,
+        closing: CancellationToken,
+    ) {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -130,8 +137,10 @@ impl Server {
                     connections.spawn(self.clone().streams(connection));
                 }
                 Some(_) = connections.join_next() => {}
+                () = closing.cancelled() => break,
             }
         }
+        while connections.join_next().await.is_some() {}
     }
 
     /// The share of the peer at the other end; none if it has no identity, which TLS does not let happen.

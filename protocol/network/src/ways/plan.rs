@@ -10,7 +10,7 @@ use talkoot_protocol::identity::MemberId;
 use tokio::time::Instant;
 
 use super::close_double;
-use crate::{bulk::punch::FreshSocket, control::route::Route};
+use crate::control::route::Route;
 
 /// Pause after a failed attempt; it doubles with each further one.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -36,8 +36,6 @@ struct Found {
     connection: Connection,
     /// Whether we made it.
     ours: bool,
-    /// Its own socket, if it has one.
-    _socket: Option<FreshSocket>,
 }
 
 /// The way to one member.
@@ -86,14 +84,7 @@ impl Way {
     }
 
     /// A connection was made, by us or by the member. When there are two, the one that the lower id opened is kept.
-    pub(super) fn found(
-        &mut self,
-        me: MemberId,
-        member: MemberId,
-        connection: Connection,
-        socket: Option<FreshSocket>,
-        ours: bool,
-    ) {
+    pub(super) fn found(&mut self, me: MemberId, member: MemberId, connection: Connection, ours: bool) {
         if ours {
             self.busy = false;
         }
@@ -108,7 +99,7 @@ impl Way {
         if let Some(old) = self.found.take() {
             close_double(&old.connection);
         }
-        self.found = Some(Found { connection, ours, _socket: socket });
+        self.found = Some(Found { connection, ours });
     }
 
     pub(super) fn failed(&mut self, now: Instant) {
