@@ -10,7 +10,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
-    /// A file operation failed. After such an error in [`Log::append`], open the log again: the entries
+    /// A file operation failed. After such an error in [`Log::append`](super::Log::append), open the log again: the entries
     /// are then either all in it or not at all.
     #[error(transparent)]
     Disk(#[from] DiskError),
