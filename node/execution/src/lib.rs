@@ -25,5 +25,5 @@ pub use error::ExecutionError;
 pub use execute::{Executed, Job, execute, restore};
 pub use layout::{codec_settings, layout_of, modules_of};
 pub use moments::moments_of;
-pub use packs::{Packs, open_packs};
+pub use packs::{Packs, open_packs, pack_of};
 pub use usable::Dropped;

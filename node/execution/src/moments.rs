@@ -41,11 +41,8 @@ pub fn moments_of(
     let stage_index = round.open.stage;
     let (stage, _) = manifest.stage(stage_index).ok_or(ExecutionError::NoSuchStage { stage: stage_index })?;
     let layout = layout_of(config, stage)?;
-    let of =
-        |((member, commit), bytes): (&(MemberId, Commit), &Vec<u8>)| (*member, commit.clone(), bytes.clone());
-    let owned: Vec<(MemberId, Commit, Vec<u8>)> = contributions.iter().zip(blobs).map(of).collect();
-    let list: Vec<(MemberId, &Commit, Vec<u8>)> =
-        owned.iter().map(|(member, commit, bytes)| (*member, commit, bytes.clone())).collect();
+    let list: Vec<(MemberId, &Commit, &Vec<u8>)> =
+        contributions.iter().zip(blobs).map(|((member, commit), bytes)| (*member, commit, bytes)).collect();
     let (used, _) = usable(manifest, config, &layout, &list);
     if used.is_empty() {
         return Ok(None);

@@ -45,7 +45,8 @@ impl BatchSource for Packs {
     }
 }
 
-fn pack_of(sequence: PackedSequence) -> Pack {
+/// A packed sequence as the trainer takes it.
+pub fn pack_of(sequence: PackedSequence) -> Pack {
     let images = sequence.images.into_iter();
     Pack {
         tokens: sequence.tokens,

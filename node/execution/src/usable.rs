@@ -37,11 +37,11 @@ pub(crate) struct Usable<'a> {
 }
 
 /// Sorts a round's contributions, in the order of the seal, into those that may enter and the others.
-pub(crate) fn usable<'a>(
+pub(crate) fn usable<'a, B: AsRef<[u8]>>(
     manifest: &Manifest,
     config: &ModelConfig,
     layout: &Layout,
-    contributions: &'a [(MemberId, &'a Commit, Vec<u8>)],
+    contributions: &'a [(MemberId, &'a Commit, B)],
 ) -> (Vec<Usable<'a>>, Vec<Dropped>) {
     let settings = codec_settings(&manifest.terms.contribution);
     let public = manifest.terms.contribution.inner_state == InnerState::Public;
@@ -49,6 +49,7 @@ pub(crate) fn usable<'a>(
     let mut dropped = Vec::new();
     let mut used = Vec::new();
     for (member, commit, bytes) in contributions {
+        let bytes = bytes.as_ref();
         match form.check(member, commit, bytes) {
             Ok(factors) => used.push(Usable { member: *member, commit, bytes, factors }),
             Err(reason) => dropped.push(Dropped { member: *member, reason }),

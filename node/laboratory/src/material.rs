@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use talkoot_dataset::{
-    FitRules, PackInput, PackOptions, PackReader, PackedSequence, PixelCheck, PreprocessOptions,
-    SynthOptions, Tokenizer, build_demo_tokenizer, pack_dataset,
+    FitRules, PackInput, PackOptions, PackReader, PixelCheck, PreprocessOptions, SynthOptions, Tokenizer,
+    build_demo_tokenizer, pack_dataset,
 };
 use talkoot_evaluation::exam::Exam;
-use talkoot_trainer::batch::{Image, Pack};
+use talkoot_execution::pack_of;
+use talkoot_trainer::batch::Pack;
 use tempfile::TempDir;
 
 /// Entries of the tokenizer.
@@ -98,17 +99,5 @@ impl Material {
         let exam =
             Exam::load(&drawn.heldout, &drawn.folder, &tokenizer).map_err(failed("reading questions"))?;
         Ok(Self { train, held_out, image_token, exam, _folder: folder })
-    }
-}
-
-fn pack_of(sequence: PackedSequence) -> Pack {
-    let images = sequence.images.into_iter();
-    Pack {
-        tokens: sequence.tokens,
-        labels: sequence.labels,
-        sample_lengths: sequence.sample_lengths,
-        images: images
-            .map(|image| Image { width: image.width, height: image.height, rgb: image.rgb })
-            .collect(),
     }
 }
