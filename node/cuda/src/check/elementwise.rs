@@ -1,0 +1,60 @@
+use talkoot_trainer::backend::{AdamWStep, Backend};
+
+use super::{Case, Results, downloaded, random};
+
+const LEN: usize = 1003;
+
+pub(super) fn cases<B: Backend + 'static>() -> Vec<Case<B>> {
+    let mut cases = vec![Case::new("activations", activations), Case::new("AdamW", optimiser)];
+    cases.extend([0, 1, 17, 65_535, 65_536, 200_003].map(|len| {
+        Case::new(format!("squares of {len}"), move |backend: &B| {
+            let bits = backend.sum_of_squares(&backend.upload(&random(len, 1))?)?.to_bits();
+            Ok(vec![vec![f32::from_bits(bits as u32), f32::from_bits((bits >> 32) as u32)]])
+        })
+    }));
+    cases
+}
+
+/// Ordinary numbers, and those that polynomials and roots have to get right too.
+fn numbers() -> Vec<f32> {
+    let special =
+        [0.0, -0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e-41, -1e-41, 89.5, -95.0, -104.5, 15.1];
+    let mut numbers: Vec<f32> = random(LEN, 1).iter().map(|x| 6.0 * x).collect();
+    numbers[..special.len()].copy_from_slice(&special);
+    numbers
+}
+
+fn activations<B: Backend>(backend: &B) -> Results {
+    let there = |seed| backend.upload(&random(LEN, seed));
+    let x = backend.upload(&numbers())?;
+    let (mut y, mut dx) = (backend.scratch(LEN)?, there(3)?);
+    backend.gelu(&x, &mut y)?;
+    backend.gelu_backward(&x, &mut dx)?;
+    let mut results = downloaded(backend, [&y, &dx])?;
+    let (mut gate, mut up, dy) = (backend.upload(&numbers())?, there(2)?, there(3)?);
+    backend.swiglu(&gate, &up, &mut y)?;
+    backend.swiglu_backward(&mut gate, &mut up, &dy)?;
+    results.extend(downloaded(backend, [&y, &gate, &up])?);
+    backend.add(&x, &mut y)?;
+    results.extend(downloaded(backend, [&y])?);
+    Ok(results)
+}
+
+fn optimiser<B: Backend>(backend: &B) -> Results {
+    let step = AdamWStep {
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        step_size: 1e-2,
+        root_correction: 0.7,
+        gradient_factor: 0.25,
+    };
+    let there = |seed| backend.upload(&random(LEN, seed));
+    let squares: Vec<f32> = random(LEN, 3).iter().map(|x| x * x).collect();
+    let (gradient, mut first, mut second) = (there(1)?, there(2)?, backend.upload(&squares)?);
+    let mut parameter = there(4)?;
+    for keep in [0.999, 1.0] {
+        backend.adamw(step, keep, &gradient, &mut first, &mut second, &mut parameter)?;
+    }
+    downloaded(backend, [&first, &second, &parameter])
+}

@@ -1,0 +1,178 @@
+//! Which device trains: what `--device` takes, and what becomes of it on this machine.
+
+use std::{fmt, str::FromStr};
+
+use talkoot_trainer::{
+    measure::{GRADIENTS, WEIGHTS, bits},
+    model::{Keep, ModelError},
+};
+
+use crate::{
+    Cuda,
+    device::{Device, Driver, Missing, survey},
+};
+
+/// What the user asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Choice {
+    /// A GPU where one can be used, otherwise the processor.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The GPU of this number, counted from 0.
+    Cuda(usize),
+}
+
+/// A text that is no [`Choice`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no device: choose auto, cpu, cuda, or cuda:N for GPU N")]
+pub struct NoChoice {
+    /// What was given.
+    pub text: String,
+}
+
+impl FromStr for Choice {
+    type Err = NoChoice;
+
+    fn from_str(text: &str) -> Result<Self, NoChoice> {
+        let number = text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+        match (text, number) {
+            ("auto", _) => Ok(Self::Auto),
+            ("cpu", _) => Ok(Self::Cpu),
+            ("cuda", _) => Ok(Self::Cuda(0)),
+            (_, Some(number)) => Ok(Self::Cuda(number)),
+            _ => Err(NoChoice { text: text.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+/// Why a GPU does not train.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unfit {
+    /// It is not there, or too old.
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    /// It failed when it was tried.
+    #[error("{name} failed when it was tried: {source}")]
+    Failed {
+        /// The GPU.
+        name: String,
+        /// How.
+        source: ModelError,
+    },
+    /// Its bits are not those of the exact class, so its work would not be accepted.
+    #[error(
+        "{name} computes other bits than the exact class (gradients {gradients}, weights {weights}): please report this"
+    )]
+    OtherBits {
+        /// The GPU.
+        name: String,
+        /// Hash of the gradients.
+        gradients: String,
+        /// Hash of the weights.
+        weights: String,
+    },
+}
+
+/// A device that has shown the two hashes of the exact class, as `talkoot bench bits` does. Whoever trains on it can rely
+/// on being accepted; it takes seconds.
+///
+/// # Errors
+///
+/// [`Unfit`] when the device fails, or its hashes are others.
+pub fn proven<D: Device>(device: D) -> Result<Cuda<D>, Unfit> {
+    let name = device.name().to_owned();
+    let cuda = Cuda::new(device);
+    let found =
+        bits(&cuda, &name, Keep::Inputs).map_err(|source| Unfit::Failed { name: name.clone(), source })?;
+    if found.gradients != GRADIENTS || found.weights != WEIGHTS {
+        return Err(Unfit::OtherBits { name, gradients: found.gradients, weights: found.weights });
+    }
+    cuda.trim();
+    Ok(cuda)
+}
+
+/// The GPU that a choice comes to; `None` for the processor. `Auto` takes the first GPU that can be used, and says in `why`
+/// what spoke against one.
+///
+/// # Errors
+///
+/// [`Missing`] when a GPU was asked for by name and is not there, or too old.
+pub fn find(choice: Choice, why: &mut Option<Unfit>) -> Result<Option<Driver>, Missing> {
+    match choice {
+        Choice::Cpu => Ok(None),
+        Choice::Cuda(number) => Driver::open(number).map(Some),
+        Choice::Auto => Ok(first_usable().map_err(|missing| *why = Some(missing.into())).ok()),
+    }
+}
+
+/// The same, and the GPU is [`proven`].
+///
+/// # Errors
+///
+/// [`Unfit`] when a GPU was asked for by name and cannot be used.
+pub fn open(choice: Choice, why: &mut Option<Unfit>) -> Result<Option<Cuda<Driver>>, Unfit> {
+    let Some(driver) = find(choice, why)? else { return Ok(None) };
+    match proven(driver) {
+        Err(unfit) if choice == Choice::Auto => {
+            *why = Some(unfit);
+            Ok(None)
+        }
+        done => done.map(Some),
+    }
+}
+
+fn first_usable() -> Result<Driver, Missing> {
+    let gpus = survey()?.gpus;
+    let usable = gpus.iter().position(|gpu| gpu.usable().is_ok());
+    // where none can be used, the first one says why
+    Driver::open(usable.unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_written_as_they_are_read() {
+        for (text, choice) in [
+            ("auto", Choice::Auto),
+            ("cpu", Choice::Cpu),
+            ("cuda", Choice::Cuda(0)),
+            ("cuda:3", Choice::Cuda(3)),
+        ] {
+            assert_eq!(text.parse(), Ok(choice));
+            assert_eq!(choice.to_string().parse(), Ok(choice));
+        }
+        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda0", "CPU"] {
+            assert!(text.parse::<Choice>().unwrap_err().to_string().contains("choose auto, cpu"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_machine_without_a_driver_trains_on_its_processor_and_says_what_is_missing() {
+        if survey().is_ok() {
+            eprintln!("SKIPPED: this machine has an NVIDIA driver");
+            return;
+        }
+        let mut why = None;
+        assert!(open(Choice::Auto, &mut why).unwrap().is_none());
+        let auto = why.unwrap().to_string();
+        assert!(auto.contains("driver"), "{auto}");
+        let asked = open(Choice::Cuda(0), &mut None).unwrap_err().to_string();
+        assert_eq!(asked, auto);
+        assert!(open(Choice::Cpu, &mut None).unwrap().is_none());
+    }
+}

@@ -1,0 +1,322 @@
+//! A GPU as a [`Backend`]: the exact class, bit for bit what the processor computes.
+//!
+//! ```text
+//! launch        arguments with their extents checked, shapes of launches, failures
+//! product       linear maps
+//! norms, rotary, attention, elementwise, rows, cross_entropy     the other operations, as in `cpu` of the trainer
+//! ```
+//!
+//! The host only counts and launches; what is computed stands in `kernels/exact/`.
+
+#![allow(
+    clippy::needless_pass_by_ref_mut,
+    reason = "what a kernel writes is borrowed to be written, as in the trait"
+)]
+
+mod attention;
+mod cross_entropy;
+mod elementwise;
+mod launch;
+mod norms;
+mod product;
+mod rotary;
+mod rows;
+
+use std::sync::Arc;
+
+use talkoot_trainer::backend::{
+    AdamWStep, Attention, Backend, Columns, ColumnsMut, Done, HeadGradients, HeadShape, LinearShape, Qkv,
+    Store, Targets, Turn,
+};
+
+use self::{launch::during, product::Product};
+use crate::{
+    buffer::{Buffer, Pool},
+    device::Device,
+};
+
+/// A GPU.
+#[derive(Debug)]
+pub struct Cuda<D: Device> {
+    pool: Arc<Pool<D>>,
+}
+
+impl<D: Device> Cuda<D> {
+    /// This device.
+    pub fn new(device: D) -> Self {
+        Self { pool: Pool::new(Arc::new(device)) }
+    }
+
+    /// The device.
+    pub fn device(&self) -> &D {
+        self.pool.device()
+    }
+
+    /// Gives memory that nobody uses back to the device.
+    pub fn trim(&self) {
+        self.pool.trim();
+    }
+}
+
+impl<D: Device> Backend for Cuda<D> {
+    type Buffer = Buffer<D>;
+
+    fn scratch(&self, len: usize) -> Done<Buffer<D>> {
+        let lent = self.pool.take(len * size_of::<f32>()).map_err(during("an allocation"))?;
+        Ok(Buffer { lent, len })
+    }
+
+    fn zeros(&self, len: usize) -> Done<Buffer<D>> {
+        let buffer = self.scratch(len)?;
+        if len > 0 {
+            let cleared = self.device().clear(buffer.memory(), 0, len * size_of::<f32>());
+            cleared.map_err(during("an allocation"))?;
+        }
+        Ok(buffer)
+    }
+
+    fn upload(&self, values: &[f32]) -> Done<Buffer<D>> {
+        let buffer = self.scratch(values.len())?;
+        let bytes = bytemuck::cast_slice(values);
+        if !bytes.is_empty() {
+            self.device().upload(bytes, buffer.memory(), 0).map_err(during("a copy to the device"))?;
+        }
+        Ok(buffer)
+    }
+
+    fn download(&self, buffer: &Buffer<D>) -> Done<Vec<f32>> {
+        let mut values = vec![0.0f32; buffer.len];
+        let bytes = bytemuck::cast_slice_mut(&mut values);
+        if !bytes.is_empty() {
+            self.device().download(buffer.memory(), 0, bytes).map_err(during("a copy from the device"))?;
+        }
+        Ok(values)
+    }
+
+    fn len(&self, buffer: &Buffer<D>) -> usize {
+        buffer.len
+    }
+
+    fn linear(
+        &self,
+        shape: LinearShape,
+        x: &Buffer<D>,
+        weight: &Buffer<D>,
+        bias: Option<&Buffer<D>>,
+        residual: Option<&Buffer<D>>,
+        y: &mut Buffer<D>,
+    ) -> Done {
+        let LinearShape { rows, inputs, outputs } = shape;
+        let sizes = Product { rows, depth: inputs, columns: outputs, store: Store::Replace };
+        self.product_nt("linear", sizes, x.all(), weight.all(), bias, residual, y.all())
+    }
+
+    fn linear_backward_input(
+        &self,
+        shape: LinearShape,
+        dy: &Buffer<D>,
+        weight: &Buffer<D>,
+        store: Store,
+        dx: &mut Buffer<D>,
+    ) -> Done {
+        let LinearShape { rows, inputs, outputs } = shape;
+        let sizes = Product { rows, depth: outputs, columns: inputs, store };
+        self.product_nn("linear_backward_input", sizes, dy.all(), outputs, weight.all(), None, dx.all())
+    }
+
+    fn linear_backward_weight(
+        &self,
+        shape: LinearShape,
+        x: &Buffer<D>,
+        dy: &Buffer<D>,
+        store: Store,
+        dweight: &mut Buffer<D>,
+    ) -> Done {
+        let LinearShape { rows, inputs, outputs } = shape;
+        let sizes = Product { rows: outputs, depth: rows, columns: inputs, store };
+        self.product_tn("linear_backward_weight", sizes, dy.all(), x.all(), dweight.all())
+    }
+
+    fn linear_backward_bias(&self, dy: &Buffer<D>, dbias: &mut Buffer<D>) -> Done {
+        self.add_column_sums(dy, dbias)
+    }
+
+    fn layer_norm(
+        &self,
+        width: usize,
+        eps: f32,
+        x: &Buffer<D>,
+        weight: &Buffer<D>,
+        bias: &Buffer<D>,
+        y: &mut Buffer<D>,
+    ) -> Done {
+        self.layer_norm_forward(width, eps, x, weight, bias, y)
+    }
+
+    fn layer_norm_backward(
+        &self,
+        width: usize,
+        eps: f32,
+        x: &Buffer<D>,
+        weight: &Buffer<D>,
+        dy: &Buffer<D>,
+        dx: &mut Buffer<D>,
+        parameters: Option<(&mut Buffer<D>, &mut Buffer<D>)>,
+    ) -> Done {
+        self.layer_norm_gradients(width, eps, x, weight, dy, dx, parameters)
+    }
+
+    fn rms_norm(&self, width: usize, eps: f32, x: &Buffer<D>, weight: &Buffer<D>, y: &mut Buffer<D>) -> Done {
+        self.rms_norm_forward("rms_norm", width, eps, x, weight, y)
+    }
+
+    fn rms_norm_backward(
+        &self,
+        width: usize,
+        eps: f32,
+        x: &Buffer<D>,
+        weight: &Buffer<D>,
+        dy: &Buffer<D>,
+        dx: &mut Buffer<D>,
+        dweight: Option<&mut Buffer<D>>,
+    ) -> Done {
+        self.rms_norm_gradients(width, eps, x, weight, dy, dx, dweight)
+    }
+
+    fn rotate(&self, shape: HeadShape, turns: &Buffer<D>, turn: Turn, x: ColumnsMut<'_, Buffer<D>>) -> Done {
+        self.turn("rotate", shape, turns, turn, x)
+    }
+
+    fn angle_gradient(
+        &self,
+        shape: HeadShape,
+        rows: &[u32],
+        y: Columns<'_, Buffer<D>>,
+        dy: Columns<'_, Buffer<D>>,
+        dangles: &mut Buffer<D>,
+    ) -> Done {
+        self.gradient_of_angles(shape, rows, y, dy, dangles)
+    }
+
+    fn norm_and_rotate(
+        &self,
+        shape: HeadShape,
+        eps: f32,
+        x: &Buffer<D>,
+        weight: &Buffer<D>,
+        turns: &Buffer<D>,
+        y: &mut Buffer<D>,
+    ) -> Done {
+        let HeadShape { heads, width, .. } = shape;
+        self.rms_norm_forward("norm_and_rotate", width, eps, x, weight, y)?;
+        let heads = ColumnsMut { buffer: y, start: 0, stride: heads * width };
+        self.turn("norm_and_rotate", shape, turns, Turn::Forward, heads)
+    }
+
+    fn norm_and_rotate_backward(
+        &self,
+        shape: HeadShape,
+        eps: f32,
+        x: &Buffer<D>,
+        weight: &Buffer<D>,
+        turns: &Buffer<D>,
+        dy: &mut Buffer<D>,
+        dweight: Option<&mut Buffer<D>>,
+    ) -> Done {
+        let HeadShape { heads, width, .. } = shape;
+        let columns = ColumnsMut { buffer: &mut *dy, start: 0, stride: heads * width };
+        self.turn("norm_and_rotate_backward", shape, turns, Turn::Back, columns)?;
+        self.rms_norm_gradients_in_place(width, eps, x, weight, dy, dweight)
+    }
+
+    fn attention(
+        &self,
+        attention: Attention<'_>,
+        qkv: Qkv<Columns<'_, Buffer<D>>>,
+        y: &mut Buffer<D>,
+        statistics: &mut Buffer<D>,
+    ) -> Done {
+        self.attention_forward(attention, &qkv, y, statistics)
+    }
+
+    fn attention_backward(
+        &self,
+        attention: Attention<'_>,
+        qkv: Qkv<Columns<'_, Buffer<D>>>,
+        y: &Buffer<D>,
+        statistics: &Buffer<D>,
+        dy: &Buffer<D>,
+        gradients: Qkv<ColumnsMut<'_, Buffer<D>>>,
+    ) -> Done {
+        self.attention_gradients(attention, &qkv, y, statistics, dy, &gradients)
+    }
+
+    fn gelu(&self, x: &Buffer<D>, y: &mut Buffer<D>) -> Done {
+        self.activate(x, y)
+    }
+
+    fn gelu_backward(&self, x: &Buffer<D>, dy: &mut Buffer<D>) -> Done {
+        self.activate_backward(x, dy)
+    }
+
+    fn swiglu(&self, gate: &Buffer<D>, up: &Buffer<D>, y: &mut Buffer<D>) -> Done {
+        self.gate(gate, up, y)
+    }
+
+    fn swiglu_backward(&self, gate: &mut Buffer<D>, up: &mut Buffer<D>, dy: &Buffer<D>) -> Done {
+        self.gate_backward(gate, up, dy)
+    }
+
+    fn copy_rows(
+        &self,
+        width: usize,
+        from: &Buffer<D>,
+        from_rows: &[u32],
+        to: &mut Buffer<D>,
+        to_rows: &[u32],
+    ) -> Done {
+        self.copy_table_rows(width, from, from_rows, to, to_rows)
+    }
+
+    fn add_rows(
+        &self,
+        width: usize,
+        from: &Buffer<D>,
+        from_rows: &[u32],
+        to: &mut Buffer<D>,
+        to_rows: &[u32],
+    ) -> Done {
+        self.add_table_rows(width, from, from_rows, to, to_rows)
+    }
+
+    fn add(&self, x: &Buffer<D>, y: &mut Buffer<D>) -> Done {
+        self.add_all(x, y)
+    }
+
+    fn cross_entropy(
+        &self,
+        shape: LinearShape,
+        hidden: &Buffer<D>,
+        weight: &Buffer<D>,
+        targets: Targets<'_>,
+        gradients: Option<HeadGradients<'_, Buffer<D>>>,
+    ) -> Done<Vec<f32>> {
+        self.head_and_loss(shape, hidden, weight, targets, gradients)
+    }
+
+    fn sum_of_squares(&self, x: &Buffer<D>) -> Done<f64> {
+        self.squares(x)
+    }
+
+    fn adamw(
+        &self,
+        step: AdamWStep,
+        keep: f32,
+        gradient: &Buffer<D>,
+        first: &mut Buffer<D>,
+        second: &mut Buffer<D>,
+        parameter: &mut Buffer<D>,
+    ) -> Done {
+        self.optimise(step, keep, gradient, first, second, parameter)
+    }
+}

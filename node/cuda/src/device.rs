@@ -1,0 +1,109 @@
+//! What a GPU must be able to do, and how it can fail.
+//!
+//! [`Driver`] is a GPU behind NVIDIA's driver. Tests have another one: `talkoot-emulator` runs the same kernels on the
+//! processor, and makes them fail where a test wants that.
+
+#![allow(unsafe_code, reason = "a launch is only as safe as its arguments")]
+
+mod driver;
+
+use std::fmt;
+
+pub use driver::{Driver, Gpu, Memory, Missing, Survey, survey};
+
+use crate::kernels::Kernel;
+
+/// Why a device did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// No room for so many bytes.
+    #[error("the GPU has no room for {bytes} more bytes")]
+    OutOfMemory {
+        /// What was asked for.
+        bytes: usize,
+    },
+    /// The driver refused or failed: it says why.
+    #[error("{reason}")]
+    Failed {
+        /// What the driver says.
+        reason: String,
+    },
+}
+
+/// How many blocks of how many threads run a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Blocks along x, y and z.
+    pub grid: [u32; 3],
+    /// Threads of a block along x, y and z; together at most 1,024.
+    pub block: [u32; 3],
+    /// Bytes of shared memory beside what the kernel declares.
+    pub shared_bytes: u32,
+}
+
+/// One argument of a kernel.
+#[derive(Debug)]
+pub enum Argument<'a, M> {
+    /// A pointer into memory of the device, so many bytes from its beginning.
+    Memory(&'a M, usize),
+    /// No memory.
+    Null,
+    /// `unsigned int` or `int`.
+    U32(u32),
+    /// `size_t`.
+    U64(u64),
+    /// `float`.
+    F32(f32),
+    /// `double`.
+    F64(f64),
+}
+
+/// A GPU, or what stands for one.
+///
+/// Calls come in the order in which they are made, from whatever thread; a launch may still run when its call returns.
+///
+/// # Errors
+///
+/// Every call fails with a [`DeviceError`]; also one that was well, when something launched before it failed.
+#[expect(clippy::missing_errors_doc, reason = "said once above, for all calls")]
+pub trait Device: fmt::Debug + Send + Sync {
+    /// Memory on the device, given back when it is dropped.
+    type Memory: fmt::Debug + Send + Sync;
+
+    /// What it is, for people.
+    fn name(&self) -> &str;
+
+    /// Whether memory that is no longer used is worth keeping for the next that asks: where giving it back costs time.
+    fn keeps_memory(&self) -> bool {
+        true
+    }
+
+    /// Memory of any contents; `bytes` is not zero. It begins at a multiple of 16 bytes at least.
+    fn allocate(&self, bytes: usize) -> Result<Self::Memory, DeviceError>;
+
+    /// Fills `bytes` bytes from byte `at` on with zeros.
+    fn clear(&self, memory: &Self::Memory, at: usize, bytes: usize) -> Result<(), DeviceError>;
+
+    /// Copies to the device. `from` is read before this returns.
+    fn upload(&self, from: &[u8], to: &Self::Memory, at: usize) -> Result<(), DeviceError>;
+
+    /// Copies from the device, when everything launched before is done.
+    fn download(&self, from: &Self::Memory, at: usize, to: &mut [u8]) -> Result<(), DeviceError>;
+
+    /// Starts a kernel.
+    ///
+    /// # Safety
+    ///
+    /// The arguments are those of the kernel, in number, kind and meaning, and every thread of this shape stays inside
+    /// the memory that they point to.
+    unsafe fn launch(
+        &self,
+        kernel: Kernel,
+        shape: Shape,
+        arguments: &[Argument<'_, Self::Memory>],
+    ) -> Result<(), DeviceError>;
+
+    /// Waits until everything launched is done.
+    fn synchronise(&self) -> Result<(), DeviceError>;
+}

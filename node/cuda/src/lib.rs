@@ -1,0 +1,30 @@
+//! NVIDIA GPUs as a device of the trainer.
+//!
+//! ```text
+//! kernels/*.cu --NVRTC, ptx/build.py--> ptx/ --embedded--> Driver --+
+//!      |                                                           +--> Device --> Cuda: Backend
+//!      +--a C++ compiler, talkoot-emulator--> Emulator (tests) ----+
+//! ```
+//!
+//! ```text
+//! cuda        a GPU as a backend of the trainer; buffer: its memory
+//! check       every operation held to the bits of the processor
+//! choice      which device trains, and why not another
+//! device      what a GPU must be able to do: memory, copies, launches; the driver; how it can fail
+//! kernels     the table of all kernels
+//! ptx         the kernels as the driver takes them, embedded
+//! ```
+//!
+//! Building needs nothing of NVIDIA's, and a GPU needs its driver only. **None of this has run on a GPU yet**: kernels
+//! are checked on the processor, thread by thread, by `talkoot-emulator`.
+
+mod buffer;
+pub mod check;
+pub mod choice;
+mod cuda;
+pub mod device;
+pub mod kernels;
+pub mod ptx;
+
+pub use buffer::Buffer;
+pub use cuda::Cuda;
