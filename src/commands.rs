@@ -7,6 +7,8 @@ mod choosing;
 mod coordinator;
 mod dataset;
 mod demo;
+mod device;
+mod doctor;
 mod eval;
 mod lab;
 mod model;
@@ -74,6 +76,8 @@ enum Command {
     Chat(chat::Chat),
     /// Asks a model many questions and scores its answers.
     Eval(eval::Eval),
+    /// Says what this machine has to train with: processor, GPUs and their driver, disk; and what is missing.
+    Doctor(doctor::Doctor),
     /// Measures this machine.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -111,6 +115,7 @@ impl Arguments {
             Command::Audit(audit) => audit.run(),
             Command::Chat(chat) => chat.run(),
             Command::Eval(eval) => eval.run(),
+            Command::Doctor(doctor) => doctor.run(),
             Command::Bench(bench) => bench.run(self.threads),
             Command::Lab(lab) => lab.run(),
         }

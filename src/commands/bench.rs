@@ -5,6 +5,7 @@ mod bits;
 mod codec;
 mod corpus;
 mod cpu;
+mod device;
 mod filter;
 mod ledger;
 mod lengths;
@@ -29,6 +30,8 @@ pub(super) use self::cpu::CpuChoice;
 pub(crate) enum Bench {
     /// Whether this machine computes the same bits as all others: two hashes of a short training.
     Bits(bits::Bits),
+    /// Whether a GPU's kernels have the bits of the processor, operation by operation.
+    Device(device::Device),
     /// Seconds and memory of one training step.
     Step(step::Step),
     /// Contributions: their size, encoding, and the outer step over them.
@@ -51,6 +54,7 @@ impl Bench {
     pub(crate) fn run(self, threads: Option<usize>) -> Result<ExitCode> {
         match self {
             Self::Bits(bits) => bits.run(),
+            Self::Device(device) => device.run(),
             Self::Step(step) => step.run(),
             // One, unless told otherwise: that is what a core does.
             Self::Codec(codec) => codec.run(threads.unwrap_or(1)),

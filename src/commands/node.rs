@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use talkoot_node::Cheat;
 
-use super::{Listen, Member, read_link, serve};
+use super::{Listen, Member, device::Trains, read_link, serve};
 
 /// Takes part in a run.
 #[derive(Debug, Args)]
@@ -21,6 +21,8 @@ pub(crate) struct Node {
     listen: Listen,
     #[command(flatten)]
     member: Member,
+    #[command(flatten)]
+    trains: Trains,
     /// Rehearse a liar: random, stale, lazy or wrong-data. It will be found out and excluded.
     #[arg(long, value_name = "LIE", hide = true)]
     cheat: Option<Cheat>,
@@ -35,6 +37,7 @@ impl Node {
             disk_bytes: self.member.disk_bytes(),
             cheat: self.cheat,
         };
+        self.trains.prepare()?;
         serve(|cancel| async move {
             let node = tokio::select! {
                 biased;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 
-use super::{Listen, Member, read_link, serve};
+use super::{Listen, Member, device::Trains, read_link, serve};
 
 /// Checks what others contribute.
 #[derive(Debug, Args)]
@@ -20,6 +20,8 @@ pub(crate) struct Verifier {
     listen: Listen,
     #[command(flatten)]
     member: Member,
+    #[command(flatten)]
+    trains: Trains,
 }
 
 impl Verifier {
@@ -30,6 +32,7 @@ impl Verifier {
             network: self.listen.network(self.member.line())?,
             disk_bytes: self.member.disk_bytes(),
         };
+        self.trains.prepare()?;
         serve(|cancel| async move {
             let verifier = tokio::select! {
                 biased;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 use talkoot_trainer::{
+    backend::Backend,
     config::ModelConfig,
     cpu::Cpu,
-    model::{Batch, ClassStrip, Model, Sample},
+    model::{Batch, ClassStrip, Model, ModelError, Sample},
     modules::{Module, trainable},
     reference,
     state::State,
@@ -44,11 +45,11 @@ pub trait Subject {
     ) -> Result<Shown, CheckError>;
 }
 
-/// The trainer's model on a processor.
+/// The trainer's model on a device.
 #[derive(Debug)]
-pub struct Fast(pub Cpu);
+pub struct Fast<B = Cpu>(pub B);
 
-impl Subject for Fast {
+impl<B: Backend> Subject for Fast<B> {
     fn show(
         &self,
         config: &ModelConfig,
@@ -62,13 +63,15 @@ impl Subject for Fast {
         let mut keep = |name: &str, values| drop(shown.values.insert(name.to_owned(), values));
         let hidden = model.hidden(&batch, Some(&mut keep))?;
         let normal = model.final_norm(&hidden)?;
-        shown.values.insert("text.norm".to_owned(), normal.to_vec());
+        shown.values.insert("text.norm".to_owned(), self.0.download(&normal).map_err(ModelError::from)?);
         shown.values.insert("logits".to_owned(), model.logits(&normal)?);
         let mut gradients = model.gradients(&trainable(config, &Module::ALL))?;
         let scales = vec![1.0 / batch.learned().max(1) as f32; batch.learned()];
         shown.losses = model.differentiate(&batch, &scales, &mut gradients)?;
         gradients.finish(&self.0)?;
-        shown.gradients = gradients.iter().map(|(name, values)| (name.to_owned(), values.to_vec())).collect();
+        for (name, values) in gradients.iter() {
+            shown.gradients.insert(name.to_owned(), self.0.download(values).map_err(ModelError::from)?);
+        }
         Ok(shown)
     }
 }

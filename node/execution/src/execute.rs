@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use talkoot_cuda::device::Device;
 use talkoot_protocol::{
     assignment::Work,
     digest::BlobRef,
@@ -10,18 +11,21 @@ use talkoot_protocol::{
     run::Round,
 };
 use talkoot_trainer::{
+    backend::Backend,
     batch::BatchSource,
     config::ModelConfig,
-    contribution::{self, ErrorFeedback, Origin},
-    cpu::Cpu,
-    inner::{InnerError, InnerPlan, Normalisation, OptimizerSettings, Start, run_inner_steps_on},
-    moments::matrix_shapes,
+    contribution::{self, ErrorFeedback, Layout, Origin},
+    inner::{
+        InnerError, InnerOutcome, InnerPlan, Normalisation, OptimizerSettings, Start, run_inner_steps_on,
+    },
+    moments::{Factors, matrix_shapes},
     state::State,
     trace::{StepRecord, trace_bytes},
 };
 
 use crate::{
     ExecutionError,
+    engine::{Computation, Engine, chosen},
     layout::{codec_settings, layout_of, modules_of, values_of},
     moments::moments_of,
 };
@@ -106,6 +110,20 @@ pub fn execute(
     source: &dyn BatchSource,
     on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
 ) -> Result<Executed, ExecutionError> {
+    execute_on(chosen(), job, source, on_step)
+}
+
+/// The same on an engine of one's own. Where its GPU fails, `on_step` sees the steps again from the first one on.
+///
+/// # Errors
+///
+/// As [`execute`].
+pub fn execute_on<D: Device>(
+    engine: &Engine<D>,
+    job: &Job<'_>,
+    source: &dyn BatchSource,
+    on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
+) -> Result<Executed, ExecutionError> {
     let stage_index = job.round.open.stage;
     let (stage, _) =
         job.manifest.stage(stage_index).ok_or(ExecutionError::NoSuchStage { stage: stage_index })?;
@@ -118,15 +136,11 @@ pub fn execute(
     source.plan(&plan.steps.concat());
     let moments = moments_of(job.manifest, job.config, job.round, job.precedent)?;
     let from = Start { state: job.start, moments: moments.as_ref() };
-    let cpu = Cpu::default();
-    let (outcome, optimizer) = run_inner_steps_on(&cpu, job.config, from, &plan, source, on_step)?;
-    drop(moments);
     let public = job.manifest.terms.contribution.inner_state == InnerState::Public;
-    let factors = public
-        .then(|| optimizer.factors(&cpu, &layout, &matrix_shapes(job.config, &layout)))
-        .transpose()
-        .map_err(InnerError::from)?;
-    drop(optimizer);
+    let layout_of_factors = public.then_some(&layout);
+    let (outcome, factors) =
+        engine.run(&mut InnerSteps { config: job.config, from, plan, source, on_step, layout_of_factors })?;
+    drop(moments);
     let missing = |name| ExecutionError::MissingTensor { name };
     let before = values_of(job.start, &layout).map_err(missing)?;
     let after = values_of(&outcome.end, &layout).map_err(missing)?;
@@ -150,6 +164,30 @@ pub fn execute(
         steps: outcome.steps,
         tokens,
     })
+}
+
+/// The inner steps of a job, and the factors of the moments that they end with where the run publishes them.
+struct InnerSteps<'a> {
+    config: &'a ModelConfig,
+    from: Start<'a>,
+    plan: InnerPlan,
+    source: &'a dyn BatchSource,
+    on_step: &'a mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
+    layout_of_factors: Option<&'a Layout>,
+}
+
+impl Computation for InnerSteps<'_> {
+    type Output = (InnerOutcome, Option<Factors>);
+
+    fn on<B: Backend>(&mut self, backend: &B) -> Result<Self::Output, ExecutionError> {
+        let Self { config, from, plan, source, on_step, layout_of_factors } = self;
+        let (outcome, optimizer) = run_inner_steps_on(backend, config, *from, plan, *source, &mut **on_step)?;
+        let factors = layout_of_factors
+            .map(|layout| optimizer.factors(backend, layout, &matrix_shapes(config, layout)))
+            .transpose()
+            .map_err(InnerError::from)?;
+        Ok((outcome, factors))
+    }
 }
 
 /// The error-feedback buffer of work that missed its seal: `feedback_out`, with what `contribution` would have sent given

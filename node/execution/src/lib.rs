@@ -11,6 +11,7 @@
 mod aggregate;
 mod compare;
 mod config;
+mod engine;
 mod error;
 mod execute;
 mod layout;
@@ -21,8 +22,9 @@ mod usable;
 pub use aggregate::{Aggregated, aggregate};
 pub use compare::compare;
 pub use config::{ConfigFileError, parse_config};
+pub use engine::{Engine, choose_engine};
 pub use error::ExecutionError;
-pub use execute::{Executed, Job, execute, restore};
+pub use execute::{Executed, Job, execute, execute_on, restore};
 pub use layout::{codec_settings, layout_of, modules_of};
 pub use moments::moments_of;
 pub use packs::{Packs, open_packs, pack_of};

@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use talkoot_cuda::device::Device;
 use talkoot_trainer::{
     measure::{self, CASES, PRESETS, StepFigures, StepRun},
     model::Keep,
 };
 
 use super::cpu::CpuChoice;
-use crate::commands::say;
+use crate::commands::{device::Measured, say};
 
 /// Seconds and memory of one training step: forward, backward, clip, AdamW over all parameters.
 #[derive(Debug, Args)]
@@ -25,10 +26,12 @@ pub(crate) struct Step {
     #[arg(long)]
     no_checkpoint: bool,
     /// Measure the plain reference model on candle instead: forward and backward, without the optimiser.
-    #[arg(long, conflicts_with_all = ["no_checkpoint", "products", "isa"])]
+    #[arg(long, conflicts_with_all = ["no_checkpoint", "products", "isa", "device"])]
     reference: bool,
     #[command(flatten)]
     cpu: CpuChoice,
+    #[command(flatten)]
+    measured: Measured,
     /// Steps that are counted.
     #[arg(long, default_value_t = 10)]
     iters: usize,
@@ -60,6 +63,8 @@ impl Step {
         };
         let figures = if self.reference {
             measure::reference_step(&run)?
+        } else if let Some(gpu) = self.measured.gpu()? {
+            measure::step(&gpu, gpu.device().name(), &run)?
         } else {
             let (cpu, device) = self.cpu.open()?;
             measure::step(&cpu, &device, &run)?

@@ -5,8 +5,9 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 use talkoot_conformance::{Fast, Plain, Report, Row, Subject, check};
+use talkoot_cuda::device::Device;
 
-use crate::commands::{bench::CpuChoice, say};
+use crate::commands::{bench::CpuChoice, device::Measured, say};
 
 /// Compares model, training, pictures and chat text with a folder of reference numbers. Exit code 1 when one is off by
 /// more than its limit.
@@ -16,10 +17,12 @@ pub(crate) struct Check {
     #[arg(long, value_name = "DIR")]
     oracle: PathBuf,
     /// Check the plain reference model instead of the fast one.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "device")]
     reference: bool,
     #[command(flatten)]
     cpu: CpuChoice,
+    #[command(flatten)]
+    measured: Measured,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -27,10 +30,16 @@ pub(crate) struct Check {
 
 impl Check {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let (cpu, device) = self.cpu.open()?;
-        let (subject, name): (Box<dyn Subject>, String) = match self.reference {
-            true => (Box::new(Plain), "reference model".to_owned()),
-            false => (Box::new(Fast(cpu)), device),
+        let (subject, name): (Box<dyn Subject>, String) = match (self.reference, self.measured.gpu()?) {
+            (true, _) => (Box::new(Plain), "reference model".to_owned()),
+            (false, Some(gpu)) => {
+                let name = gpu.device().name().to_owned();
+                (Box::new(Fast(gpu)), name)
+            }
+            (false, None) => {
+                let (cpu, device) = self.cpu.open()?;
+                (Box::new(Fast(cpu)), device)
+            }
         };
         let report = check(&self.oracle, subject.as_ref())?;
         if self.json {

@@ -1,0 +1,49 @@
+//! `--device`: a GPU or the processor.
+
+use anyhow::Result;
+use clap::Args;
+use talkoot_cuda::{
+    Cuda,
+    choice::{Choice, Unfit, find, open},
+    device::{Device, Driver},
+};
+use talkoot_execution::{Engine, choose_engine};
+
+/// What trains and replays.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Trains {
+    /// What trains: a GPU where one can be used and the processor otherwise (auto), the processor (cpu), or GPU N
+    /// (cuda:N). The results are the same. `talkoot doctor` says what was found.
+    #[arg(long, value_name = "DEVICE", default_value_t = Choice::Auto)]
+    device: Choice,
+}
+
+impl Trains {
+    /// Opens the device, has it show that its bits are those of the exact class, and makes it the process's.
+    pub(super) fn prepare(self) -> Result<()> {
+        let mut why: Option<Unfit> = None;
+        let gpu = open(self.device, &mut why)?;
+        match (&gpu, why) {
+            (Some(gpu), _) => tracing::info!(device = gpu.device().name(), "training on the GPU"),
+            (None, Some(why)) => tracing::info!(%why, "training on the processor"),
+            (None, None) => tracing::info!("training on the processor"),
+        }
+        choose_engine(Engine::new(gpu));
+        Ok(())
+    }
+}
+
+/// What is measured or checked.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Measured {
+    /// What is measured or checked: cpu, or cuda:N for GPU N.
+    #[arg(long, value_name = "DEVICE", default_value_t = Choice::Cpu, conflicts_with_all = ["products", "isa"])]
+    device: Choice,
+}
+
+impl Measured {
+    /// The GPU, where it is one.
+    pub(super) fn gpu(self) -> Result<Option<Cuda<Driver>>> {
+        Ok(find(self.device, &mut None)?.map(Cuda::new))
+    }
+}

@@ -1,0 +1,132 @@
+//! `talkoot doctor`
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde::Serialize;
+use talkoot_cuda::{
+    choice::{Choice, open},
+    device::{Device, Gpu, survey},
+};
+use talkoot_trainer::cpu::{Isa, Level};
+
+use super::say;
+
+/// What this machine has to train with, what of it is used, and what is missing.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// The folder whose disk is asked how much is free.
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+    /// What is asked for, as `talkoot node --device` takes it.
+    #[arg(long, value_name = "DEVICE", default_value_t = Choice::Auto)]
+    device: Choice,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found.
+#[derive(Serialize)]
+struct Findings {
+    version: &'static str,
+    processor: Processor,
+    /// CUDA version of the driver, 12040 for 12.4; nothing where there is no driver that can be used.
+    cuda_version: Option<i32>,
+    gpus: Vec<Gpu>,
+    /// What trains: the processor, or a GPU's name.
+    trains_on: String,
+    /// Why no GPU trains, and what to do about it; nothing where one does.
+    no_gpu_because: Option<String>,
+    memory_bytes: Option<u64>,
+    free_disk_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Processor {
+    architecture: &'static str,
+    instructions: &'static str,
+    threads: usize,
+}
+
+impl Doctor {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let found = self.examine()?;
+        if self.json {
+            say(&serde_json::to_string(&found)?);
+        } else {
+            self.print(&found);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn examine(&self) -> Result<Findings> {
+        let (cuda_version, gpus) = survey().map_or((None, Vec::new()), |s| (Some(s.cuda_version), s.gpus));
+        let mut why = None;
+        // what was asked for and is not there is a finding, no failure
+        let gpu = open(self.device, &mut why).unwrap_or_else(|unfit| {
+            why = Some(unfit);
+            None
+        });
+        let processor = Processor {
+            architecture: std::env::consts::ARCH,
+            instructions: Isa::best().level().name(),
+            threads: rayon::current_num_threads(),
+        };
+        let disk = fs4::available_space(&self.dir);
+        Ok(Findings {
+            version: env!("CARGO_PKG_VERSION"),
+            processor,
+            cuda_version,
+            gpus,
+            trains_on: gpu.map_or("the processor".to_owned(), |gpu| gpu.device().name().to_owned()),
+            no_gpu_because: why.map(|why| why.to_string()),
+            memory_bytes: memory_bytes(),
+            free_disk_bytes: disk
+                .with_context(|| format!("asking for the free disk of {}", self.dir.display()))?,
+        })
+    }
+
+    fn print(&self, found: &Findings) {
+        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        let Processor { architecture, instructions, threads } = &found.processor;
+        say(&format!("talkoot {}", found.version));
+        say(&format!("processor  {architecture}, {instructions}, {threads} threads"));
+        if Isa::best().level() == Level::Portable && cfg!(target_arch = "x86_64") {
+            say("           it lacks AVX2 and FMA: right results, but far too slow to train");
+        }
+        match found.memory_bytes {
+            Some(bytes) => say(&format!("memory     {:.1} GiB", gib(bytes))),
+            None => say("memory     not known on this system"),
+        }
+        say(&format!("disk       {:.1} GiB free in {}", gib(found.free_disk_bytes), self.dir.display()));
+        match found.cuda_version {
+            Some(version) => {
+                say(&format!("driver     NVIDIA, CUDA {}.{}", version / 1000, version % 1000 / 10))
+            }
+            None => say("driver     none of NVIDIA's that can be used"),
+        }
+        for gpu in &found.gpus {
+            let (major, minor) = gpu.capability;
+            let usable = gpu.usable().map_or_else(|missing| format!(": {missing}"), |()| String::new());
+            let memory = gib(gpu.memory);
+            say(&format!(
+                "GPU {}      {}, {memory:.1} GiB, compute capability {major}.{minor}{usable}",
+                gpu.ordinal, gpu.name
+            ));
+        }
+        say(&format!("trains on  {}", found.trains_on));
+        if let Some(why) = &found.no_gpu_because {
+            say(&format!("           {why}"));
+        }
+    }
+}
+
+/// Memory of the machine, where the system says it in a file.
+fn memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
