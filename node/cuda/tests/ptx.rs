@@ -118,3 +118,13 @@ fn the_product_is_made_of_fused_multiply_adds() {
     assert!(text.matches("fma.rn.f32").count() >= 3 * 1024, "unrolled chains");
     assert_eq!(text.matches("mul.rn.f32").count() + text.matches("mul.f32").count(), 0);
 }
+
+/// What is written as a product and a sum stays one: no file of these has a fused multiply-add in its source.
+#[test]
+fn nothing_is_contracted() {
+    let texts = Texts::of_class("exact").unwrap();
+    for file in ["exact/rotary.cu", "exact/rows.cu"] {
+        let text = texts.get(file, (8, 0)).unwrap();
+        assert!(text.contains("add.rn.f32") && !text.contains("fma."), "a fused multiply-add in {file}");
+    }
+}

@@ -136,21 +136,21 @@ __device__ void product(Operand a, Operand b, unsigned depth, bool go_on, const 
 }
 
 // c [rows, columns] from a [rows, depth] and b [depth, columns]
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
     product_nn(const float* a, size_t a_stride, const float* b, size_t b_stride, unsigned rows, unsigned depth,
                unsigned columns, unsigned go_on, const float* bias, const float* residual, float* c, size_t stride) {
     product<true, false>({a, a_stride, 1, rows}, {b, 1, b_stride, columns}, depth, go_on, bias, residual, c, stride);
 }
 
 // c [rows, columns] from a [rows, depth] and b [columns, depth]
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
     product_nt(const float* a, size_t a_stride, const float* b, size_t b_stride, unsigned rows, unsigned depth,
                unsigned columns, unsigned go_on, const float* bias, const float* residual, float* c, size_t stride) {
     product<true, true>({a, a_stride, 1, rows}, {b, b_stride, 1, columns}, depth, go_on, bias, residual, c, stride);
 }
 
 // c [rows, columns] from a [depth, rows] and b [depth, columns]
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
     product_tn(const float* a, size_t a_stride, const float* b, size_t b_stride, unsigned rows, unsigned depth,
                unsigned columns, unsigned go_on, const float* bias, const float* residual, float* c, size_t stride) {
     product<false, false>({a, 1, a_stride, rows}, {b, 1, b_stride, columns}, depth, go_on, bias, residual, c, stride);
