@@ -34,8 +34,8 @@ impl Arena {
         let page =
             sysconf(SysconfVar::PAGE_SIZE)?.and_then(|size| usize::try_from(size).ok()).unwrap_or(4096);
         let rounded = bytes.next_multiple_of(alignment);
-        // a page before it too
-        let usable = rounded.next_multiple_of(page) + page;
+        // a page before it too, and at least a byte between that page and the buffer
+        let usable = page + (rounded + 1).next_multiple_of(page);
         let mapped = usable + page;
         let length = NonZeroUsize::new(mapped).ok_or_else(|| std::io::Error::other("no bytes"))?;
         // SAFETY: fresh pages, wherever the system likes.
