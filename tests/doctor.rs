@@ -62,3 +62,71 @@ fn the_program_is_linked_to_nothing_of_nvidias() {
         assert!(!libraries.contains(name), "{name} in {libraries}");
     }
 }
+
+/// A library that calls itself the driver, made of this C; what the doctor says where it is found first. `None` where there
+/// is no C compiler.
+fn with_library(source: &str) -> Option<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, library) = (folder.path().join("driver.c"), folder.path().join("libcuda.so"));
+    std::fs::write(&file, source).unwrap();
+    let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&file).status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: there is no C compiler to make a library with");
+        return None;
+    }
+    let output = Command::new(TALKOOT).arg("doctor").env("LD_LIBRARY_PATH", folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    Some(said)
+}
+
+/// Every function of the driver that the program looks for, each answering with this.
+fn functions(answer: &str) -> String {
+    let names = [
+        "cuInit",
+        "cuGetErrorName",
+        "cuGetErrorString",
+        "cuDeviceGet",
+        "cuDeviceGetCount",
+        "cuDeviceGetName",
+        "cuDeviceGetAttribute",
+        "cuDeviceTotalMem_v2",
+        "cuDevicePrimaryCtxRetain",
+        "cuDevicePrimaryCtxRelease_v2",
+        "cuCtxSetCurrent",
+        "cuCtxSynchronize",
+        "cuMemAlloc_v2",
+        "cuMemFree_v2",
+        "cuMemcpyHtoD_v2",
+        "cuMemcpyDtoH_v2",
+        "cuMemsetD8_v2",
+        "cuModuleLoadData",
+        "cuMemGetInfo_v2",
+        "cuModuleGetFunction",
+        "cuFuncSetAttribute",
+        "cuLaunchKernel",
+    ];
+    names.map(|name| format!("int {name}(void) {{ return {answer}; }}\n")).concat()
+}
+
+#[test]
+fn a_library_that_is_no_driver_is_not_called() {
+    let Some(said) = with_library("int cuInit(unsigned flags) { return 0; }\n") else { return };
+    assert!(said.contains("lacks cuDriverGetVersion") && said.contains("trains on  the processor"), "{said}");
+}
+
+#[test]
+fn a_driver_that_is_too_old_is_told_apart_from_none() {
+    let version = "int cuDriverGetVersion(int *version) { *version = 11040; return 0; }\n";
+    let Some(said) = with_library(&(functions("0") + version)) else { return };
+    assert!(said.contains("for CUDA 11.4") && said.contains("driver 525"), "{said}");
+    assert!(said.contains("update the driver") && said.contains("trains on  the processor"), "{said}");
+}
+
+#[test]
+fn a_driver_without_a_gpu_says_so_in_its_own_words() {
+    // CUDA_ERROR_NO_DEVICE; names of errors fail too, which must do no harm
+    let version = "int cuDriverGetVersion(int *version) { *version = 12040; return 0; }\n";
+    let Some(said) = with_library(&(functions("100") + version)) else { return };
+    assert!(said.contains("gives no GPU") && said.contains("CUDA_ERROR_NO_DEVICE"), "{said}");
+}
