@@ -106,11 +106,12 @@ fn trained_steps(folder: &Path) {
         normalisation: Normalisation::Token,
         first_step: 0,
         steps: vec![vec![0]; 3],
+        digest_interval: 0,
     };
     let start = State::initial(&config, 5);
     let outcome = run_inner_steps(&config, &start, &plan, &packs, &mut |_, _| ControlFlow::Continue(()))
         .expect("steps");
-    let losses: Vec<f32> = outcome.steps.iter().map(|step| step.loss).collect();
+    let losses: Vec<f32> = outcome.trace.steps.iter().map(|step| step.loss).collect();
     assert!(losses[0] > 0.0 && losses[2] < losses[0], "the same pack is learnt: {losses:?}");
 }
 

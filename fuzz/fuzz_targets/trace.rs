@@ -2,10 +2,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use talkoot_trainer::trace::{parse_trace, trace_bytes};
+use talkoot_trainer::trace::Trace;
 
 fuzz_target!(|data: &[u8]| {
-    if let Ok(steps) = parse_trace(data) {
-        assert_eq!(trace_bytes(&steps), data);
+    if let Ok(trace) = Trace::parse(data) {
+        assert_eq!(trace.to_bytes(), data);
+        assert_eq!(trace.parting(&trace), None);
     }
 });

@@ -1,6 +1,9 @@
 //! `talkoot audit`
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -10,7 +13,11 @@ use talkoot_verifier::audit;
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
     /// A run's folder, as its coordinator keeps it: `ledger/` and `store/blobs/` in it.
-    dir: PathBuf,
+    #[arg(required_unless_present = "dispute")]
+    dir: Option<PathBuf>,
+    /// Judge a dispute from the bundle that a verifier kept of it (`disputes/` in its folder), and nothing else.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["dir", "ledger", "blobs", "replay", "seed", "html"])]
+    dispute: Option<PathBuf>,
     /// The log's folder, when it lies elsewhere.
     #[arg(long)]
     ledger: Option<PathBuf>,
@@ -47,10 +54,6 @@ fn parse_share(text: &str) -> Result<f64, String> {
 
 impl Audit {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        if !self.dir.is_dir() && self.ledger.is_none() {
-            bail!("{} is no folder", self.dir.display());
-        }
-        let (ledger, blobs) = audit::folders_of(&self.dir);
         let log_key = match self.key {
             Some(key) => Some(match key.strip_prefix('@') {
                 Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?,
@@ -58,6 +61,14 @@ impl Audit {
             }),
             None => None,
         };
+        if let Some(bundle) = &self.dispute {
+            return judge(bundle, log_key.as_deref(), self.json.as_deref());
+        }
+        let dir = self.dir.unwrap_or_default();
+        if !dir.is_dir() && self.ledger.is_none() {
+            bail!("{} is no folder", dir.display());
+        }
+        let (ledger, blobs) = audit::folders_of(&dir);
         let options = audit::Options {
             ledger: self.ledger.unwrap_or(ledger),
             blobs: self.blobs.unwrap_or(blobs),
@@ -79,6 +90,22 @@ impl Audit {
         }
         Ok(ExitCode::from(report.exit_code()))
     }
+}
+
+/// Judges a dispute by its bundle.
+fn judge(bundle: &Path, log_key: Option<&str>, json: Option<&Path>) -> Result<ExitCode> {
+    if !bundle.is_dir() {
+        bail!("{} is no folder", bundle.display());
+    }
+    let report = talkoot_verifier::dispute::judge_bundle(bundle, log_key);
+    for line in report.lines() {
+        super::say(&line);
+    }
+    if let Some(path) = json {
+        std::fs::write(path, serde_json::to_vec_pretty(&report)?)
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(ExitCode::from(report.exit_code()))
 }
 
 /// A seed that nobody could foresee: which contributions an audit executes again is not for the audited to know.

@@ -22,6 +22,9 @@ pub(crate) struct Verifier {
     member: Member,
     #[command(flatten)]
     trains: Trains,
+    /// Rehearse a liar: accuse. Where several verifiers have to agree, it will be found out and excluded.
+    #[arg(long, value_name = "LIE", hide = true)]
+    cheat: Option<talkoot_verifier::Cheat>,
 }
 
 impl Verifier {
@@ -31,6 +34,7 @@ impl Verifier {
             link: read_link(&self.join)?,
             network: self.listen.network(self.member.line())?,
             disk_bytes: self.member.disk_bytes(),
+            cheat: self.cheat,
         };
         self.trains.prepare()?;
         serve(|cancel| async move {

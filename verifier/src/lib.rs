@@ -2,9 +2,13 @@
 //!
 //! [`Verifier`] is a member: it follows the ledger, draws which contributions it has to check, executes them again
 //! and says what it found. [`audit`] needs no membership and trusts nobody: files in, report out.
+//! [`dispute`] settles who is right where a member and a verifier contradict each other.
 
 pub mod audit;
+mod cheat;
+pub mod dispute;
 mod replay;
 mod service;
 
+pub use cheat::Cheat;
 pub use service::{Options, Verifier, VerifierError};

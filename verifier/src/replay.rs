@@ -10,7 +10,11 @@ use talkoot_protocol::{
     manifest::Manifest,
     run::Round,
 };
-use talkoot_trainer::{config::ModelConfig, contribution::EncodeError, inner::InnerError, state::State};
+use talkoot_trainer::{
+    config::ModelConfig, contribution::EncodeError, inner::InnerError, state::State, trace::Trace,
+};
+
+use crate::cheat::Cheat;
 
 /// Everything that a replay needs, owned, so that a thread can take it.
 #[derive(Debug)]
@@ -41,13 +45,22 @@ pub(crate) fn disproved(what: DivergentPart, commit: &Commit) -> Finding {
         first_step: None,
         claimed_micronats: None,
         replayed_micronats: None,
+        trace: None,
     })
 }
 
+/// How a replay ended.
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    pub(crate) finding: Finding,
+    /// What the replay's steps left behind; none when they did not come to an end.
+    pub(crate) trace: Option<Trace>,
+}
+
 impl Replay {
-    /// Executes and compares. An error is the verifier's own trouble, and nobody's fault.
-    pub(crate) fn run(&self) -> Result<Finding, ExecutionError> {
-        let job = Job {
+    /// What is to be executed.
+    pub(crate) fn job(&self) -> Job<'_> {
+        Job {
             manifest: &self.manifest,
             config: &self.config,
             round: &self.round,
@@ -56,31 +69,55 @@ impl Replay {
             start: &self.start,
             feedback_in: self.feedback_in.as_deref(),
             precedent: &self.precedent,
-        };
-        let executed = match execute(&job, self.packs.as_ref(), &mut |_, _| ControlFlow::Continue(())) {
+        }
+    }
+
+    /// Executes and compares. An error is the verifier's own trouble, and nobody's fault.
+    pub(crate) fn run(&self) -> Result<Finding, ExecutionError> {
+        Ok(self.run_as(None)?.finding)
+    }
+
+    /// The same, with what the replay saw; by a verifier that lies about it, where one is rehearsed.
+    pub(crate) fn run_as(&self, cheat: Option<Cheat>) -> Result<Replayed, ExecutionError> {
+        let unseen = |finding| Ok(Replayed { finding, trace: None });
+        let executed = execute(&self.job(), self.packs.as_ref(), &mut |_, _| ControlFlow::Continue(()));
+        let mut executed = match executed {
             Ok(executed) => executed,
             Err(ExecutionError::Feedback(error)) => {
                 tracing::warn!(%error, "the committed error-feedback buffer is none");
-                return Ok(disproved(DivergentPart::Malformed, &self.commit));
+                return unseen(disproved(DivergentPart::Malformed, &self.commit));
             }
             // An honest member would have met the same, and committed to nothing.
             Err(
                 ExecutionError::Inner(InnerError::NotFinite { .. })
                 | ExecutionError::Encode(EncodeError::Absurd { .. }),
             ) => {
-                return Ok(disproved(DivergentPart::Impossible, &self.commit));
+                return unseen(disproved(DivergentPart::Impossible, &self.commit));
             }
             Err(error) => return Err(error),
         };
+        if let Some(cheat) = cheat {
+            cheat.falsify(&mut executed);
+        }
         let finding = compare(&self.commit, &self.trace, &executed);
-        let Some(claimed) = self.restored.filter(|_| finding == Finding::Pass) else { return Ok(finding) };
+        let Some(claimed) = self.restored else {
+            return Ok(Replayed { finding, trace: Some(executed.trace) });
+        };
+        // The verdict is about the commit that goes on from this work, and not about this: there is nothing to settle by a step.
+        let finding = match finding {
+            Finding::Fail(divergence) => Finding::Fail(Divergence { trace: None, ..divergence }),
+            finding => finding,
+        };
+        if finding != Finding::Pass {
+            return unseen(finding);
+        }
         let Executed { feedback_out, contribution, .. } = &executed;
         let stage = self.round.open.stage;
         let restored = restore(&self.manifest, &self.config, stage, feedback_out, contribution)?;
         if BlobRef::of(&restored) == claimed {
-            Ok(finding)
+            unseen(finding)
         } else {
-            Ok(disproved(DivergentPart::Feedback, &self.commit))
+            unseen(disproved(DivergentPart::Feedback, &self.commit))
         }
     }
 }

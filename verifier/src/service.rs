@@ -1,7 +1,10 @@
 //! The verifier's process.
 
+mod disputes;
+
 use std::{path::PathBuf, time::Duration};
 
+use talkoot_execution::ExecutionError;
 use talkoot_network::{
     BlobStore, FetchError, Network, NetworkConfig, NetworkError, StoreError, Urgency,
     keyfile::{self, KeyFileError},
@@ -17,7 +20,11 @@ use talkoot_protocol::{
 use talkoot_replica::{Follower, Inputs, ReplicaError, Submission, Weights};
 use tokio_util::sync::CancellationToken;
 
-use crate::replay::{Replay, disproved};
+use crate::{
+    cheat::Cheat,
+    dispute::Evidence,
+    replay::{Replay, Replayed, disproved},
+};
 
 /// Share of the manifest's verification deadline after which a blob that a member does not hand out counts as
 /// withheld: the verdict has to reach the log before the deadline.
@@ -34,6 +41,8 @@ pub struct Options {
     pub network: NetworkConfig,
     /// Most bytes that the blobs may take of the disk; only the disk limits them when left out.
     pub disk_bytes: Option<u64>,
+    /// A lie to rehearse.
+    pub cheat: Option<Cheat>,
 }
 
 /// Why a verifier stopped.
@@ -72,7 +81,12 @@ pub struct Verifier {
     inputs: Inputs,
     weights: Weights,
     draw_key: DrawKey,
+    dir: PathBuf,
+    cheat: Option<Cheat>,
 }
+
+/// What a verifier found, and what shows it to others.
+type Found = (Finding, Option<Evidence>);
 
 /// The round that the ledger is at.
 fn round_of(follower: &Follower) -> Option<u64> {
@@ -112,6 +126,8 @@ impl Verifier {
             store,
             inputs,
             draw_key,
+            dir: options.dir,
+            cheat: options.cheat,
         })
     }
 
@@ -213,9 +229,15 @@ impl Verifier {
         let Some(round) = state.round() else { return Ok(false) };
         let Some((member, record)) = round.commit_at(index) else { return Ok(false) };
         tracing::info!(round = round.open.round, member = %member.short(), "replaying");
-        let finding = self.find(round, *member, record).await?;
+        let (finding, evidence) = match self.settle(round, *member, record).await? {
+            Some(finding) => (finding, None),
+            None => self.find(round, *member, record).await?,
+        };
         tracing::info!(round = round.open.round, member = %member.short(), ?finding, "replayed");
         let verdict = Verdict { round: round.open.round, commit: index, finding };
+        if let Some(evidence) = evidence {
+            self.keep_evidence(&verdict, evidence).await;
+        }
         Ok(self.taken(&Event::Verdict(verdict)).await)
     }
 
@@ -226,12 +248,12 @@ impl Verifier {
         round: &Round,
         member: MemberId,
         record: &CommitRecord,
-    ) -> Result<Finding, VerifierError> {
+    ) -> Result<Found, VerifierError> {
         if let Some(late) = &record.late {
-            let finding = self.find_one(&late.round, member, &late.commit, Some(late.restored)).await?;
-            if finding != Finding::Pass {
-                tracing::warn!(member = %member.short(), index = late.index, ?finding, "late work is not what it was said to be");
-                return Ok(finding);
+            let found = self.find_one(&late.round, member, &late.commit, Some(late.restored)).await?;
+            if found.0 != Finding::Pass {
+                tracing::warn!(member = %member.short(), index = late.index, finding = ?found.0, "late work is not what it was said to be");
+                return Ok(found);
             }
         }
         self.find_one(round, member, &record.commit, None).await
@@ -243,7 +265,9 @@ impl Verifier {
         member: MemberId,
         commit: &Commit,
         restored: Option<BlobRef>,
-    ) -> Result<Finding, VerifierError> {
+    ) -> Result<Found, VerifierError> {
+        let bare = |finding| Ok((finding, None));
+        let unavailable = Finding::Inconclusive(Obstacle::InputsUnavailable);
         let manifest = self.follower.state().manifest().clone();
         // What the member itself has to hand out: when it does not, that is its fault.
         let patience = f64::from(manifest.terms.deadlines.verification_s) * WITHHELD_AFTER;
@@ -257,17 +281,17 @@ impl Verifier {
                 // Its own doing: the blob is not as long as it said.
                 Ok(Err(error @ (FetchError::SizeMismatch { .. } | FetchError::TooLarge { .. }))) => {
                     tracing::warn!(member = %member.short(), %error, "a committed blob is refused");
-                    return Ok(disproved(DivergentPart::Malformed, commit));
+                    return bare(disproved(DivergentPart::Malformed, commit));
                 }
                 // The verifier's own trouble: a full disk, say.
                 Ok(Err(error)) => return Err(ReplicaError::from(error).into()),
                 // Only somebody whom the coordinator reaches and this verifier reaches too can be said to withhold.
-                Err(_) if self.hears(&member) => return Ok(disproved(DivergentPart::Withheld, commit)),
-                Err(_) => return Ok(Finding::Inconclusive(Obstacle::InputsUnavailable)),
+                Err(_) if self.hears(&member) => return bare(disproved(DivergentPart::Withheld, commit)),
+                Err(_) => return bare(unavailable),
             }
         }
         let Some(work) = round.work_of(&member) else {
-            return Ok(Finding::Inconclusive(Obstacle::InputsUnavailable));
+            return bare(unavailable);
         };
         // What everybody has: when it cannot be had, nobody is blamed.
         let inputs = async {
@@ -278,10 +302,10 @@ impl Verifier {
         };
         let (packs, start, precedent) = match self.follower.while_unchanged(round_of, inputs).await {
             Ok(Some(inputs)) => inputs,
-            Ok(None) => return Ok(Finding::Inconclusive(Obstacle::InputsUnavailable)),
+            Ok(None) => return bare(unavailable),
             Err(error) => {
                 tracing::warn!(%error, "a replay lacks its inputs");
-                return Ok(Finding::Inconclusive(Obstacle::InputsUnavailable));
+                return bare(unavailable);
             }
         };
         let read = |blob: BlobRef| self.store.read(&blob.digest, blob.bytes);
@@ -298,12 +322,23 @@ impl Verifier {
             restored,
             manifest,
         };
-        let found =
-            tokio::task::spawn_blocking(move || replay.run()).await.map_err(|_| VerifierError::Panicked)?;
-        Ok(found.unwrap_or_else(|error| {
+        let cheat = self.cheat;
+        let found = tokio::task::spawn_blocking(move || {
+            let Replayed { finding, trace } = replay.run_as(cheat)?;
+            let evidence = match &finding {
+                // late work is not what the verdict is about
+                Finding::Fail(accusation) if replay.restored.is_none() => {
+                    Evidence::gather(&replay, accusation, trace.as_ref())?
+                }
+                _ => None,
+            };
+            Ok::<_, ExecutionError>((finding, evidence))
+        });
+        let found = found.await.map_err(|_| VerifierError::Panicked)?;
+        found.or_else(|error| {
             tracing::warn!(%error, "a replay failed");
-            Finding::Inconclusive(Obstacle::InputsUnavailable)
-        }))
+            bare(unavailable)
+        })
     }
 
     /// Whether this verifier is connected with the member and with the coordinator at this moment.

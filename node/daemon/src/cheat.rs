@@ -7,12 +7,12 @@ use std::{ops::ControlFlow, str::FromStr};
 
 use rand::{RngExt as _, SeedableRng};
 use talkoot_execution::{Executed, ExecutionError, Job, codec_settings, execute, layout_of};
-use talkoot_protocol::{assignment::Work, manifest::InnerState};
+use talkoot_protocol::{assignment::Work, digest::Digest, manifest::InnerState};
 use talkoot_trainer::{
     batch::BatchSource,
     contribution::{self, ErrorFeedback, Header, Origin},
     moments::{Factors, MatrixShape, ParameterFactors, matrix_shapes},
-    trace::{StepRecord, trace_bytes},
+    trace::{StepRecord, Trace, points},
 };
 
 /// First round in which a liar lies: a lie in round 0 would find nothing to be stale about.
@@ -29,11 +29,13 @@ pub enum Cheat {
     Lazy,
     /// Trains honestly, but on packs of its own choice.
     WrongData,
+    /// Trains honestly, but for the step in the middle, in which it learns what it likes: a poisoned step.
+    OneStep,
 }
 
 /// The text names no lie.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no such lie: {0:?}; there are random, stale, lazy and wrong-data")]
+#[error("no such lie: {0:?}; there are random, stale, lazy, wrong-data and one-step")]
 pub struct ParseCheatError(String);
 
 impl FromStr for Cheat {
@@ -45,6 +47,7 @@ impl FromStr for Cheat {
             "stale" => Ok(Self::Stale),
             "lazy" => Ok(Self::Lazy),
             "wrong-data" => Ok(Self::WrongData),
+            "one-step" => Ok(Self::OneStep),
             other => Err(ParseCheatError(other.to_owned())),
         }
     }
@@ -57,12 +60,13 @@ impl std::fmt::Display for Cheat {
             Self::Stale => "stale",
             Self::Lazy => "lazy",
             Self::WrongData => "wrong-data",
+            Self::OneStep => "one-step",
         })
     }
 }
 
 /// The last round's contribution and trace, for [`Cheat::Stale`].
-pub(crate) type Previous = Option<(Vec<u8>, Vec<u8>)>;
+pub(crate) type Previous = Option<(Vec<u8>, Trace)>;
 
 /// Executes `job` dishonestly.
 pub(crate) fn execute_falsely(
@@ -73,32 +77,52 @@ pub(crate) fn execute_falsely(
     on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
 ) -> Result<Executed, ExecutionError> {
     match cheat {
-        Cheat::WrongData => {
-            let packs = job.manifest.stage(job.round.open.stage).map_or(1, |(_, data)| data.packs);
-            let others = |step: &Vec<u64>| step.iter().map(|pack| (pack + packs / 2 + 1) % packs).collect();
-            let work = Work { steps: job.work.steps.iter().map(others).collect(), ..job.work.clone() };
-            execute(&Job { work: &work, ..*job }, source, on_step)
+        Cheat::WrongData => on_other_packs(job, source, on_step, |_| true),
+        Cheat::OneStep => {
+            let middle = job.steps as usize / 2;
+            on_other_packs(job, source, on_step, |step| step == middle)
         }
         Cheat::Lazy => {
             let mut half = execute(&Job { steps: job.steps.div_ceil(2), ..*job }, source, on_step)?;
-            let done = half.steps.clone();
-            half.steps = done.iter().cycle().take(job.steps as usize).cloned().collect();
-            half.tokens = half.steps.iter().map(|step| step.tokens).sum();
-            half.trace = trace_bytes(&half.steps);
+            let Trace { interval, steps: done, digests } = half.trace;
+            let steps: Vec<StepRecord> = done.iter().cycle().take(job.steps as usize).copied().collect();
+            let last = digests.last().copied();
+            // states that it never had: the last one again
+            let digests = points(steps.len(), interval)
+                .enumerate()
+                .filter_map(|(place, _)| digests.get(place).copied().or(last))
+                .collect();
+            half.tokens = steps.iter().map(|step| step.tokens).sum();
+            half.trace = Trace { interval, steps, digests };
             readdress(&mut half.contribution, job, half.tokens);
             Ok(half)
         }
         Cheat::Stale => {
             let Some((contribution, trace)) = previous else { return execute(job, source, on_step) };
             let mut contribution = contribution.clone();
-            let steps = talkoot_trainer::trace::parse_trace(trace).unwrap_or_default();
-            let tokens = steps.iter().map(|step| step.tokens).sum();
+            let tokens = trace.steps.iter().map(|step| step.tokens).sum();
             readdress(&mut contribution, job, tokens);
             let feedback_out = feedback(job)?.to_bytes();
-            Ok(Executed { contribution, trace: trace.clone(), feedback_out, steps, tokens })
+            Ok(Executed { contribution, trace: trace.clone(), feedback_out, tokens })
         }
         Cheat::Random => noise(job),
     }
+}
+
+/// Executes `job` on packs of its own choice in the steps that `lies` names.
+fn on_other_packs(
+    job: &Job<'_>,
+    source: &dyn BatchSource,
+    on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
+    lies: impl Fn(usize) -> bool,
+) -> Result<Executed, ExecutionError> {
+    let packs = job.manifest.stage(job.round.open.stage).map_or(1, |(_, data)| data.packs);
+    let other = |pack: &u64| (pack + packs / 2 + 1) % packs;
+    let steps = job.work.steps.iter().enumerate().map(|(step, assigned)| {
+        if lies(step) { assigned.iter().map(other).collect() } else { assigned.clone() }
+    });
+    let work = Work { steps: steps.collect(), ..job.work.clone() };
+    execute(&Job { work: &work, ..*job }, source, on_step)
 }
 
 fn feedback(job: &Job<'_>) -> Result<ErrorFeedback, ExecutionError> {
@@ -141,13 +165,10 @@ fn noise(job: &Job<'_>) -> Result<Executed, ExecutionError> {
     });
     let contribution =
         contribution::encode_with(&settings, &layout, &origin, &delta, factors.as_ref(), &mut feedback)?;
-    Ok(Executed {
-        contribution,
-        trace: trace_bytes(&steps),
-        feedback_out: feedback.to_bytes(),
-        steps,
-        tokens,
-    })
+    let interval = job.manifest.terms.verification.digest_interval();
+    let digests = points(steps.len(), interval).map(|point| Digest::of(&point.to_le_bytes())).collect();
+    let trace = Trace { interval, steps, digests };
+    Ok(Executed { contribution, trace, feedback_out: feedback.to_bytes(), tokens })
 }
 
 /// Rewrites round, steps and tokens in a contribution's header; they are the last fields but the member.

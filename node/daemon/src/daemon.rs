@@ -338,7 +338,8 @@ impl Node {
 
     async fn finish_training(&mut self, trained: Trained) -> Result<(), NodeError> {
         let Trained { executed, commit } = trained;
-        for bytes in [&executed.contribution, &executed.trace, &executed.feedback_out] {
+        let trace = executed.trace.to_bytes();
+        for bytes in [&executed.contribution, &trace, &executed.feedback_out] {
             self.store.put_hidden(bytes)?;
         }
         let path = self.status_path.with_file_name("commit.pending");

@@ -107,7 +107,7 @@ fn train(
         }
         _ => execute(&job, source, &mut on_step)?,
     };
-    if executed.steps.is_empty() {
+    if executed.trace.steps.is_empty() {
         return Ok(None);
     }
     let train_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);

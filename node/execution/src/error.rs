@@ -4,6 +4,7 @@ use talkoot_trainer::{
     aggregate::AggregateError,
     contribution::{DecodeError, EncodeError, FeedbackError, LayoutError},
     inner::InnerError,
+    snapshot::SnapshotError,
 };
 
 /// Why a round cannot be executed or aggregated here.
@@ -30,6 +31,17 @@ pub enum ExecutionError {
         /// As many as were given.
         got: usize,
     },
+    /// A training state is of another step than it was given for.
+    #[error("the training state is the one before step {got} of its stage, and not before step {expected}")]
+    StateOfAnotherStep {
+        /// The step asked for.
+        expected: u64,
+        /// The step that it says.
+        got: u64,
+    },
+    /// A training state is none of this stage.
+    #[error("the training state cannot be used: {0}")]
+    Snapshot(#[from] SnapshotError),
     /// The inner steps failed.
     #[error(transparent)]
     Inner(#[from] InnerError),

@@ -20,7 +20,7 @@ use talkoot_trainer::{
     },
     moments::{Factors, matrix_shapes},
     state::State,
-    trace::{StepRecord, trace_bytes},
+    trace::{StepRecord, Trace},
 };
 
 use crate::{
@@ -56,21 +56,49 @@ pub struct Job<'a> {
 pub struct Executed {
     /// The encoded pseudo-gradient.
     pub contribution: Vec<u8>,
-    /// Loss and gradient norm of every step.
-    pub trace: Vec<u8>,
+    /// Loss and gradient norm of every step, and digests of the training state.
+    pub trace: Trace,
     /// The error-feedback buffer after the round.
     pub feedback_out: Vec<u8>,
-    /// Loss and gradient norm of every step, decoded.
-    pub steps: Vec<StepRecord>,
     /// Tokens in the packs.
     pub tokens: u64,
 }
 
 impl Job<'_> {
-    fn plan(&self) -> Result<InnerPlan, ExecutionError> {
-        let stage_index = self.round.open.stage;
-        let (stage, _) =
-            self.manifest.stage(stage_index).ok_or(ExecutionError::NoSuchStage { stage: stage_index })?;
+    fn stage(&self) -> Result<&manifest::Stage, ExecutionError> {
+        let stage = self.round.open.stage;
+        self.manifest.stage(stage).map(|(stage, _)| stage).ok_or(ExecutionError::NoSuchStage { stage })
+    }
+
+    /// The tensors that the job trains.
+    pub(crate) fn layout(&self) -> Result<Layout, ExecutionError> {
+        Ok(layout_of(self.config, self.stage()?)?)
+    }
+
+    /// The buffer that the job starts from.
+    pub(crate) fn feedback(&self, layout: &Layout) -> Result<ErrorFeedback, ExecutionError> {
+        Ok(match self.feedback_in {
+            Some(bytes) => ErrorFeedback::from_bytes(bytes, layout)?,
+            None => ErrorFeedback::zero(layout),
+        })
+    }
+
+    /// Whether the run has second moments in brief go with a contribution.
+    pub(crate) fn publishes_moments(&self) -> bool {
+        self.manifest.terms.contribution.inner_state == InnerState::Public
+    }
+
+    /// Whether the error feedback that the job starts from is one of its stage.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecutionError::Feedback`] says what is wrong with it.
+    pub fn check_feedback(&self) -> Result<(), ExecutionError> {
+        self.feedback(&self.layout()?).map(drop)
+    }
+
+    pub(crate) fn plan(&self) -> Result<InnerPlan, ExecutionError> {
+        let stage = self.stage()?;
         Ok(InnerPlan {
             trainable: modules_of(stage),
             optimizer: optimizer_settings(stage),
@@ -80,6 +108,7 @@ impl Job<'_> {
             },
             first_step: self.round.first_step,
             steps: self.work.steps.iter().take(self.steps as usize).cloned().collect(),
+            digest_interval: self.manifest.terms.verification.digest_interval(),
         })
     }
 }
@@ -124,46 +153,44 @@ pub fn execute_on<D: Device>(
     source: &dyn BatchSource,
     on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
 ) -> Result<Executed, ExecutionError> {
-    let stage_index = job.round.open.stage;
-    let (stage, _) =
-        job.manifest.stage(stage_index).ok_or(ExecutionError::NoSuchStage { stage: stage_index })?;
-    let layout = layout_of(job.config, stage)?;
-    let mut feedback = match job.feedback_in {
-        Some(bytes) => ErrorFeedback::from_bytes(bytes, &layout)?,
-        None => ErrorFeedback::zero(&layout),
-    };
+    let layout = job.layout()?;
+    let feedback = job.feedback(&layout)?;
     let plan = job.plan()?;
     source.plan(&plan.steps.concat());
     let moments = moments_of(job.manifest, job.config, job.round, job.precedent)?;
     let from = Start { state: job.start, moments: moments.as_ref() };
-    let public = job.manifest.terms.contribution.inner_state == InnerState::Public;
-    let layout_of_factors = public.then_some(&layout);
+    let layout_of_factors = job.publishes_moments().then_some(&layout);
     let (outcome, factors) =
         engine.run(&mut InnerSteps { config: job.config, from, plan, source, on_step, layout_of_factors })?;
     drop(moments);
+    finish(job, &layout, feedback, &outcome.end, factors.as_ref(), outcome.trace)
+}
+
+/// What follows from the last step: pseudo-gradient, second moments in brief, encoding.
+pub(crate) fn finish(
+    job: &Job<'_>,
+    layout: &Layout,
+    mut feedback: ErrorFeedback,
+    end: &State,
+    factors: Option<&Factors>,
+    trace: Trace,
+) -> Result<Executed, ExecutionError> {
     let missing = |name| ExecutionError::MissingTensor { name };
-    let before = values_of(job.start, &layout).map_err(missing)?;
-    let after = values_of(&outcome.end, &layout).map_err(missing)?;
+    let before = values_of(job.start, layout).map_err(missing)?;
+    let after = values_of(end, layout).map_err(missing)?;
     let delta: Vec<Vec<f32>> = before
         .iter()
         .zip(&after)
         .map(|(before, after)| before.iter().zip(*after).map(|(start, end)| start - end).collect())
         .collect();
     let delta: Vec<&[f32]> = delta.iter().map(Vec::as_slice).collect();
-    let tokens = outcome.steps.iter().map(|step| step.tokens).sum();
+    let tokens = trace.steps.iter().map(|step| step.tokens).sum();
     // fewer than asked for when the work was stopped
-    let steps = u32::try_from(outcome.steps.len()).unwrap_or(u32::MAX);
+    let steps = u32::try_from(trace.steps.len()).unwrap_or(u32::MAX);
     let origin = Origin { round: job.round.open.round, member: *job.work.member.as_bytes(), steps, tokens };
     let settings = codec_settings(&job.manifest.terms.contribution);
-    let contribution =
-        contribution::encode_with(&settings, &layout, &origin, &delta, factors.as_ref(), &mut feedback)?;
-    Ok(Executed {
-        contribution,
-        trace: trace_bytes(&outcome.steps),
-        feedback_out: feedback.to_bytes(),
-        steps: outcome.steps,
-        tokens,
-    })
+    let contribution = contribution::encode_with(&settings, layout, &origin, &delta, factors, &mut feedback)?;
+    Ok(Executed { contribution, trace, feedback_out: feedback.to_bytes(), tokens })
 }
 
 /// The inner steps of a job, and the factors of the moments that they end with where the run publishes them.
@@ -221,19 +248,19 @@ impl Executed {
     /// The commit to this result.
     pub fn commit(&self, job: &Job<'_>, feedback_in: Option<BlobRef>, train_ms: u64) -> Commit {
         let loss = |step: Option<&StepRecord>| step.map_or(0, |step| micronats(step.loss));
-        let steps = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
+        let steps = u32::try_from(self.trace.steps.len()).unwrap_or(u32::MAX);
         Commit {
             round: job.round.open.round,
             start_state: job.round.open.start_state.digest,
             work: job.work.digest(steps),
             steps,
             contribution: BlobRef::of(&self.contribution),
-            trace: BlobRef::of(&self.trace),
+            trace: BlobRef::of(&self.trace.to_bytes()),
             feedback_in,
             feedback_out: BlobRef::of(&self.feedback_out),
             tokens: self.tokens,
-            loss_first_micronats: loss(self.steps.first()),
-            loss_last_micronats: loss(self.steps.last()),
+            loss_first_micronats: loss(self.trace.steps.first()),
+            loss_last_micronats: loss(self.trace.steps.last()),
             train_ms,
         }
     }

@@ -4,7 +4,7 @@ use talkoot_protocol::manifest::{Contribution, ModuleGroup, Stage};
 use talkoot_trainer::{
     config::ModelConfig,
     contribution::{CodecSettings, Layout, LayoutError},
-    modules::{self, Module},
+    modules::Module,
     state::State,
 };
 
@@ -38,12 +38,7 @@ pub fn codec_settings(terms: &Contribution) -> CodecSettings {
 ///
 /// [`LayoutError`] when the model has more tensors or longer names than the codec allows.
 pub fn layout_of(config: &ModelConfig, stage: &Stage) -> Result<Layout, LayoutError> {
-    let shapes = config.parameter_shapes();
-    let mut names = modules::trainable(config, &modules_of(stage));
-    names.sort_unstable();
-    let length =
-        |name: &String| shapes.get(name).map_or(0, |shape| shape.iter().map(|n| *n as u64).product());
-    Layout::new(names.iter().map(|name| (name.clone(), length(name))).collect())
+    Layout::trained(config, &modules_of(stage))
 }
 
 /// The values of the layout's tensors in `state`, in order; the name of the first that is missing otherwise.

@@ -178,7 +178,7 @@ fn a_replay_with_the_same_precedent_gives_the_same_bytes_and_another_precedent_o
     let (_, fresh) = world.contribute(&world.round(1, None), member(1), &[]);
     assert_ne!(fresh.trace, executed.trace, "moments change the steps themselves");
     // The first step's loss comes before any update, so that moments cannot change it.
-    assert_eq!(fresh.steps[0], executed.steps[0]);
+    assert_eq!(fresh.trace.steps[0], executed.trace.steps[0]);
 }
 
 #[test]

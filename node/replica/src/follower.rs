@@ -142,6 +142,11 @@ impl Follower {
         &self.key
     }
 
+    /// Folder of this member's copy of the ledger.
+    pub fn ledger(&self) -> &Path {
+        &self.mirror_dir
+    }
+
     /// The coordinator's id.
     pub const fn coordinator(&self) -> MemberId {
         self.state.manifest().bindings.operator

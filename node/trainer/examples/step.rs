@@ -104,6 +104,7 @@ fn main() {
             normalisation: Normalisation::Token,
             first_step: 0,
             steps: plan_steps,
+            digest_interval: 0,
         };
         let mut times = Vec::new();
         let mut last = Instant::now();
@@ -117,7 +118,7 @@ fn main() {
         })
         .unwrap();
         times.sort_by(f64::total_cmp);
-        let tokens = outcome.steps[0].tokens;
+        let tokens = outcome.trace.steps[0].tokens;
         let (least, median) = (times[0], times[times.len() / 2]);
         state = outcome.end;
         println!(

@@ -70,6 +70,16 @@ impl<B: Backend> AdamW<B> {
         Ok(self)
     }
 
+    /// Steps that the moments have seen.
+    pub(crate) const fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// First and second moments of a parameter; none when it has had no gradient yet.
+    pub(crate) fn moments_of(&self, name: &str) -> Option<(&B::Buffer, &B::Buffer)> {
+        self.moments.get(name).map(|(first, second)| (first, second))
+    }
+
     /// A copy of the moments on the host.
     ///
     /// # Errors

@@ -11,13 +11,15 @@ use crate::{
     backend::{Backend, BackendError},
     batch::{BatchError, BatchSource, PackError},
     config::{ConfigError, ModelConfig},
+    contribution::{Layout, LayoutError},
     cpu::Cpu,
     model::{Batch, Gradients, Keep, Model, ModelError, Sample},
     modules::{Module, trainable},
     moments::Moments,
     schedule::learning_rate,
+    snapshot::Moment,
     state::{State, StateError},
-    trace::{StepRecord, trace_bytes},
+    trace::{StepRecord, Trace},
 };
 
 /// What a stage's manifest says about the optimiser.
@@ -72,7 +74,8 @@ impl OptimizerSettings {
         }
     }
 
-    fn adamw<B: Backend>(&self, config: &ModelConfig) -> AdamW<B> {
+    /// The optimiser with these numbers, its moments zero.
+    pub fn adamw<B: Backend>(&self, config: &ModelConfig) -> AdamW<B> {
         let settings = AdamWSettings {
             beta1: self.beta1,
             beta2: self.beta2,
@@ -108,6 +111,8 @@ pub struct InnerPlan {
     pub first_step: u64,
     /// Pack indices of every inner step, in order.
     pub steps: Vec<Vec<u64>>,
+    /// Steps between two digests of the training state; 0 for none.
+    pub digest_interval: u32,
 }
 
 /// What came out of a round's inner steps.
@@ -115,17 +120,10 @@ pub struct InnerPlan {
 pub struct InnerOutcome {
     /// The weights after the last step that was done.
     pub end: State,
-    /// One record for every step that was done.
-    pub steps: Vec<StepRecord>,
+    /// One record for every step that was done, and the digests of the training state.
+    pub trace: Trace,
     /// Whether `on_step` asked to stop before the plan was done.
     pub stopped_early: bool,
-}
-
-impl InnerOutcome {
-    /// The canonical bytes of the step records.
-    pub fn trace_bytes(&self) -> Vec<u8> {
-        trace_bytes(&self.steps)
-    }
 }
 
 /// Why inner steps could not be done.
@@ -156,6 +154,9 @@ pub enum InnerError {
     /// The device failed outside of a step.
     #[error(transparent)]
     Device(#[from] BackendError),
+    /// The trained tensors make no layout.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// Moments of a parameter that is not trained, or of another length.
     #[error("`{name}` has {expected} trained elements, but {got} moments")]
     Moments {
@@ -273,7 +274,15 @@ pub fn run_inner_steps_on<B: Backend>(
         check_moments(config, &names, moments)?;
         optimizer = optimizer.going_on(backend, moments)?;
     }
-    let mut steps = Vec::new();
+    let layout = Layout::trained(config, &plan.trainable)?;
+    let mut trace = Trace { interval: plan.digest_interval, ..Trace::default() };
+    let digest = |model: &Model<'_, B>, optimizer: &AdamW<B>, done: usize| {
+        let stage_step = plan.first_step.saturating_add(done as u64);
+        Moment { layout: &layout, stage_step, model, optimizer }.digest()
+    };
+    if plan.digest_interval > 0 {
+        trace.digests.push(digest(&model, &optimizer, 0)?);
+    }
     let mut stopped_early = false;
     for (step, packs) in plan.steps.iter().enumerate() {
         let samples = fetch(config, step, packs, source)?;
@@ -296,20 +305,25 @@ pub fn run_inner_steps_on<B: Backend>(
                 StepRecord { loss: loss as f32, gradient_norm: norm as f32, tokens, learned_tokens: learned }
             }
         };
-        steps.push(record);
-        if on_step(step, &record).is_break() {
-            stopped_early = step + 1 < plan.steps.len();
+        trace.steps.push(record);
+        let (done, stop) = (step + 1, on_step(step, &record).is_break());
+        let last = stop || done == plan.steps.len();
+        if plan.digest_interval > 0 && (last || done.is_multiple_of(plan.digest_interval as usize)) {
+            trace.digests.push(digest(&model, &optimizer, done)?);
+        }
+        if stop {
+            stopped_early = done < plan.steps.len();
             break;
         }
     }
-    let step = steps.len().saturating_sub(1);
+    let step = trace.steps.len().saturating_sub(1);
     let end = model.state().map_err(|source| InnerError::Model { step, source })?;
     // a last step may overflow a weight without any loss showing it
     if let Err(StateError::NotFinite { value, .. }) = end.check(config) {
         let packs = plan.steps.get(step).cloned().unwrap_or_default();
         return Err(InnerError::NotFinite { what: "weights", step, packs, value: f64::from(value) });
     }
-    Ok((InnerOutcome { end, steps, stopped_early }, optimizer))
+    Ok((InnerOutcome { end, trace, stopped_early }, optimizer))
 }
 
 /// Moments are of trained parameters and as long as they are.

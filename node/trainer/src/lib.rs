@@ -4,7 +4,7 @@
 //! BatchSource -- packs --> inner::run_inner_steps <-- State (start), InnerPlan
 //!                                |
 //!                                +--> State (end) --> contribution --> aggregate --> State (next start)
-//!                                +--> step records --> trace (what a verifier compares)
+//!                                +--> step records, state digests --> trace (what a verifier compares)
 //! moments (v in rows and columns) <-- contribution <-- AdamW; last round's contributions --> moments of the next
 //! State <--> huggingface folder       State --> evaluate, generate
 //! ```
@@ -50,9 +50,10 @@
 //!     normalisation: Normalisation::Token,
 //!     first_step: 0,
 //!     steps: vec![vec![0], vec![0]],
+//!     digest_interval: 1,
 //! };
 //! let outcome = run_inner_steps(&config, &start, &plan, &packs, &mut |_, _| ControlFlow::Continue(()))?;
-//! assert!(outcome.steps[1].loss < outcome.steps[0].loss);
+//! assert!(outcome.trace.steps[1].loss < outcome.trace.steps[0].loss);
 //! println!("{} -> {}", start.digest(), outcome.end.digest());
 //! # Ok(())
 //! # }
@@ -77,6 +78,7 @@ pub mod patches;
 pub mod presets;
 pub mod reference;
 pub mod schedule;
+pub mod snapshot;
 pub mod state;
 pub mod trace;
 

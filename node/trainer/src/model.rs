@@ -146,6 +146,11 @@ impl<'b, B: Backend> Model<'b, B> {
         Ok(self.weights.download(self.backend, &self.config)?)
     }
 
+    /// A parameter, by its name on disk, which has to be one of the model's.
+    pub(crate) fn parameter(&self, name: &str) -> &B::Buffer {
+        self.weights.get(name)
+    }
+
     /// A parameter, by its name on disk, to be changed by the optimiser.
     ///
     /// # Errors

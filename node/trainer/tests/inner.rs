@@ -7,16 +7,22 @@ mod synthetic;
 use std::{ops::ControlFlow, process::Command};
 
 use synthetic::{END, packs, questions, tiny_model};
+use talkoot_protocol::digest::Digest;
 use talkoot_trainer::{
     batch::{NOT_LEARNED, Pack, PackError},
+    contribution::Layout,
     cpu::Cpu,
     evaluate::mean_loss,
     generate::Generator,
-    inner::{InnerError, InnerOutcome, InnerPlan, Normalisation, OptimizerSettings, run_inner_steps},
+    inner::{
+        InnerError, InnerOutcome, InnerPlan, Normalisation, OptimizerSettings, Start, run_inner_steps,
+        run_inner_steps_on,
+    },
     model::{Batch, Model, Sample},
     modules::{Module, trainable},
+    snapshot::Snapshot,
     state::State,
-    trace::{first_difference, parse_trace},
+    trace::{StepRecord, Trace, points},
 };
 
 fn plan(trainable: &[Module], steps: u64, packs: u64) -> InnerPlan {
@@ -38,6 +44,7 @@ fn plan(trainable: &[Module], steps: u64, packs: u64) -> InnerPlan {
         normalisation: Normalisation::Token,
         first_step: 0,
         steps,
+        digest_interval: 2,
     }
 }
 
@@ -62,7 +69,7 @@ fn it_learns_to_name_colours_alone() {
     let outcome = run(&plan(&Module::ALL, 50, 40), &packs).unwrap();
     let after = mean_loss(&config, &outcome.end, &held_out).unwrap();
     assert!(before > 3.0 && after < 0.7 * before, "held-out loss {before} to {after}");
-    assert!(outcome.steps.last().unwrap().loss < 0.7 * outcome.steps[0].loss);
+    assert!(outcome.trace.steps.last().unwrap().loss < 0.7 * outcome.trace.steps[0].loss);
 
     let (prompts, expected): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
     let found =
@@ -108,7 +115,7 @@ fn a_step_without_anything_to_learn_changes_nothing() {
     let mut plan = plan(&Module::ALL, 1, 2);
     plan.optimizer.warmup_steps = 0;
     let outcome = run(&plan, &packs).unwrap();
-    let step = outcome.steps[0];
+    let step = outcome.trace.steps[0];
     assert_eq!((step.loss, step.gradient_norm, step.learned_tokens), (0.0, 0.0, 0));
     assert_eq!(outcome.end.digest(), State::initial(&tiny_model(), 5).digest());
     assert_eq!(mean_loss(&tiny_model(), &outcome.end, &packs).unwrap(), 0.0);
@@ -118,10 +125,10 @@ fn a_step_without_anything_to_learn_changes_nothing() {
 fn every_pack_counts_the_same_where_the_stage_says_so() {
     let packs = packs(1, 2);
     let mut plan = plan(&Module::ALL, 1, 2);
-    let alone = |pack: &Pack| run(&plan, &[pack.clone(), pack.clone()]).unwrap().steps[0].loss;
+    let alone = |pack: &Pack| run(&plan, &[pack.clone(), pack.clone()]).unwrap().trace.steps[0].loss;
     let mean = (alone(&packs[0]) + alone(&packs[1])) / 2.0;
     plan.normalisation = Normalisation::Pack;
-    let found = run(&plan, &packs).unwrap().steps[0].loss;
+    let found = run(&plan, &packs).unwrap().trace.steps[0].loss;
     assert!((found - mean).abs() < 1e-5, "{found} instead of {mean}");
 }
 
@@ -133,7 +140,7 @@ fn a_pack_without_pictures_trains_the_language_model_alone() {
     let mut plan = plan(&Module::ALL, 2, 1);
     plan.optimizer.weight_decay = 0.0;
     let outcome = run(&plan, &[text]).unwrap();
-    assert_eq!(outcome.steps[0].learned_tokens, 2 * 18);
+    assert_eq!(outcome.trace.steps[0].learned_tokens, 2 * 18);
     let start = State::initial(&tiny_model(), 5);
     assert_eq!(outcome.end.tensors["visual.class_embedding"], start.tensors["visual.class_embedding"]);
     assert_ne!(outcome.end.tensors["lm_head.weight"], start.tensors["lm_head.weight"]);
@@ -151,8 +158,44 @@ fn a_member_may_stop_early_and_the_steps_done_are_a_prefix() {
         })
         .unwrap();
     assert!(part.stopped_early && !whole.stopped_early);
-    assert_eq!(first_difference(&whole.steps, &part.steps), Some(2));
-    assert_eq!(first_difference(&parse_trace(&part.trace_bytes()).unwrap(), &part.steps), None);
+    assert_eq!(whole.trace.parting(&part.trace), Some(3));
+    assert_eq!(Trace::parse(&part.trace.to_bytes()).unwrap(), part.trace);
+    assert_eq!(part.trace.points().collect::<Vec<_>>(), [0, 2]);
+}
+
+#[test]
+fn a_state_between_two_steps_is_all_that_the_rest_needs() {
+    let (config, packs) = (tiny_model(), packs(1, 8));
+    let start = State::initial(&config, 5);
+    for trainable in [vec![Module::Merger], Module::ALL.to_vec()] {
+        let whole_plan = plan(&trainable, 4, 8);
+        let whole = run(&whole_plan, &packs).unwrap();
+        let layout = Layout::trained(&config, &trainable).unwrap();
+        // the first two steps, and what they end with as the bytes that the digest names
+        let half = InnerPlan { steps: whole_plan.steps[..2].to_vec(), ..whole_plan.clone() };
+        let from = Start { state: &start, moments: None };
+        let mut unwatched = |_: usize, _: &StepRecord| ControlFlow::Continue(());
+        let cpu = Cpu::default();
+        let (end, optimizer) =
+            run_inner_steps_on(&cpu, &config, from, &half, &packs, &mut unwatched).unwrap();
+        let moments = optimizer.moments(&cpu).unwrap();
+        let bytes = Snapshot::new(&layout, 2, &end.end, &moments).unwrap().to_bytes();
+        assert_eq!(Some(Digest::of(&bytes)), whole.trace.digest_at(2), "the digest is of those bytes");
+
+        let (state, moments) =
+            Snapshot::from_bytes(&bytes, &layout).unwrap().resume(&layout, &start).unwrap();
+        let rest = InnerPlan { steps: whole_plan.steps[2..].to_vec(), first_step: 2, ..whole_plan.clone() };
+        let from = Start { state: &state, moments: Some(&moments) };
+        let (end, _) = run_inner_steps_on(&cpu, &config, from, &rest, &packs, &mut unwatched).unwrap();
+        assert_eq!(end.end.digest(), whole.end.digest());
+        assert_eq!(end.trace.steps, whole.trace.steps[2..]);
+        assert_eq!(
+            end.trace.digests,
+            whole.trace.digests[1..],
+            "states of {:?}",
+            points(4, 2).collect::<Vec<_>>()
+        );
+    }
 }
 
 #[test]
@@ -195,7 +238,7 @@ fn child_prints_its_end_state() {
     if std::env::var_os("TALKOOT_TEST_CHILD").is_some() {
         // wide enough that matrix products are worth dividing
         let outcome = run(&plan(&Module::ALL, 3, 6), &packs(9, 6)).unwrap();
-        println!("END {} {:?}", outcome.end.digest(), outcome.trace_bytes());
+        println!("END {} {:?}", outcome.end.digest(), outcome.trace.to_bytes());
     }
 }
 

@@ -270,7 +270,7 @@ pub struct Divergence {
     /// The contribution that the verifier computed.
     #[n(1)]
     pub replayed: BlobRef,
-    /// First inner step, from 0, whose loss or gradient norm differs; none when all committed steps agree.
+    /// First inner step, from 0, whose loss, gradient norm or state differs; none when all committed steps agree.
     #[n(2)]
     pub first_step: Option<u32>,
     /// Loss of that step as committed, in millionths of a nat a token.
@@ -279,13 +279,17 @@ pub struct Divergence {
     /// Loss of that step as replayed.
     #[n(4)]
     pub replayed_micronats: Option<u64>,
+    /// The verifier's own trace, which it publishes, so that anybody finds where the two part; none when nothing was
+    /// executed.
+    #[n(5)]
+    pub trace: Option<BlobRef>,
 }
 
 /// The part of a contribution that a replay disproves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum DivergentPart {
-    /// The committed trace names another loss or gradient norm at some step.
+    /// The committed trace names another loss, gradient norm or training state at some step.
     #[n(0)]
     Step,
     /// All steps agree, but the contribution is not what they lead to.

@@ -9,6 +9,7 @@
 //! run        the fold: entries in, state of the run out; every rule is checked here
 //! conductor  what the operator has to say next, as a function of that state
 //! assignment which packs a seat trains on     challenge  which contributions are checked
+//! dispute    where two accounts of the same work part
 //! message    requests and answers between members and the coordinator
 //! announcement  what is told to everybody by gossip      link  how newcomers are told where to go
 //! ```
@@ -19,6 +20,7 @@ pub mod canonical;
 pub mod challenge;
 pub mod conductor;
 pub mod digest;
+pub mod dispute;
 pub mod entry;
 pub mod event;
 pub mod identity;

@@ -173,6 +173,7 @@ divergence = structure(
     may("first_step", u32),
     may("claimed", u64),
     may("replayed_loss", u64),
+    may("trace", blob),
 )
 finding = choice([], [divergence], [plain(1)])
 verdict = structure(must("round", u64), must("commit", u64), must("finding", finding))

@@ -51,15 +51,11 @@ fn finding() -> impl Strategy<Value = Finding> {
     let what =
         prop::sample::select(vec![Step, Contribution, Feedback, Malformed, Withheld, Summary, Impossible]);
     let optional = || prop::option::of(number());
-    let divergence = (what, blob(), prop::option::of(any::<u32>()), optional(), optional()).prop_map(
-        |(what, replayed, first_step, claimed_micronats, replayed_micronats)| Divergence {
-            what,
-            replayed,
-            first_step,
-            claimed_micronats,
-            replayed_micronats,
-        },
-    );
+    let divergence =
+        (what, blob(), prop::option::of(any::<u32>()), optional(), optional(), prop::option::of(blob()))
+            .prop_map(|(what, replayed, first_step, claimed_micronats, replayed_micronats, trace)| {
+                Divergence { what, replayed, first_step, claimed_micronats, replayed_micronats, trace }
+            });
     prop_oneof![
         Just(Finding::Pass),
         divergence.prop_map(Finding::Fail),

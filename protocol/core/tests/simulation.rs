@@ -146,6 +146,7 @@ fn failed() -> Finding {
         first_step: Some(0),
         claimed_micronats: Some(1),
         replayed_micronats: Some(2),
+        trace: Some(BlobRef::of(b"the true trace")),
     })
 }
 

@@ -469,5 +469,6 @@ fn failed() -> Finding {
         first_step: Some(0),
         claimed_micronats: Some(1),
         replayed_micronats: Some(2),
+        trace: None,
     })
 }

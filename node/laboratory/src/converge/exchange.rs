@@ -238,7 +238,7 @@ fn arrived<'a>(seats: &'a [Seat], works: &'a [Work]) -> impl Iterator<Item = (&'
 }
 
 fn tokens(work: &Work) -> u64 {
-    work.outcome.steps.iter().map(|step| step.tokens).sum()
+    work.outcome.trace.steps.iter().map(|step| step.tokens).sum()
 }
 
 /// Sum of the learning rates of a plan's steps.

@@ -308,6 +308,8 @@ impl Trial {
             normalisation: Normalisation::Token,
             first_step,
             steps,
+            // nobody replays a laboratory
+            digest_interval: 0,
         }
     }
 }

@@ -2,6 +2,11 @@
 
 use talkoot_protocol::digest::Digest;
 
+use crate::{
+    config::ModelConfig,
+    modules::{Module, trainable},
+};
+
 /// The trainable tensors of a stage in canonical order: names sorted by their bytes.
 ///
 /// Frozen tensors are simply absent, so they cost nothing. The table's digest stands in every blob.
@@ -79,6 +84,20 @@ impl Layout {
         }
         let digest = digest_of(&tensors);
         Ok(Self { tensors, digest })
+    }
+
+    /// The tensors of `modules`, which is what a stage that trains them trains.
+    ///
+    /// # Errors
+    ///
+    /// [`LayoutError`] when the model has more tensors or longer names than the codec allows.
+    pub fn trained(config: &ModelConfig, modules: &[Module]) -> Result<Self, LayoutError> {
+        let shapes = config.parameter_shapes();
+        let mut names = trainable(config, modules);
+        names.sort_unstable();
+        let length =
+            |name: &String| shapes.get(name).map_or(0, |shape| shape.iter().map(|n| *n as u64).product());
+        Self::new(names.iter().map(|name| (name.clone(), length(name))).collect())
     }
 
     /// The tensors, in order: name and number of elements.

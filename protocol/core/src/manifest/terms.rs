@@ -263,6 +263,22 @@ pub struct Verification {
     #[n(4)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmations: Option<u32>,
+    /// Inner steps between two digests of the whole training state in a member's trace; 8 when left out. A stranger who
+    /// settles a dispute executes at most so many steps; with 1 it is one, and every step is hashed.
+    #[n(5)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest_interval: Option<u32>,
+}
+
+impl Verification {
+    /// Inner steps between two digests of the training state where the terms say nothing: a digest reads 12 bytes a
+    /// trained parameter, which next to eight steps is lost on any machine (docs/disputes.md has figures).
+    pub const DIGEST_INTERVAL: u32 = 8;
+
+    /// Inner steps between two digests of the training state.
+    pub fn digest_interval(&self) -> u32 {
+        self.digest_interval.unwrap_or(Self::DIGEST_INTERVAL)
+    }
 }
 
 /// What a replay has to agree in.

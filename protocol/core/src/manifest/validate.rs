@@ -164,6 +164,7 @@ impl Terms {
             // With fewer verifiers nothing could ever be confirmed.
             within("verification.confirmations", confirmations, 1, checks.min_verifiers.max(1))?;
         }
+        within("verification.digest_interval", checks.digest_interval(), 1, MAX_INNER_STEPS)?;
         if let Some(allow) = &membership.allow {
             let distinct: BTreeSet<_> = allow.iter().collect();
             field(
