@@ -287,3 +287,28 @@ fn a_false_accuser_is_convicted_by_its_own_bundle() {
     assert_eq!(report["executed_steps"], 1);
     assert!(text.contains("a whole replay tells"), "what a bundle cannot show is said: {text}");
 }
+
+/// Nothing is ever replayed in this run: only samples stand between a hoarder and the weights.
+#[test]
+fn who_keeps_too_much_is_found_by_samples_where_nothing_is_replayed() {
+    let terms = TERMS.replace("probation = 1", "probation = 0").replace("rate = 0.5", "rate = 0.0");
+    let world = World::new(&terms);
+    let _coordinator = world.coordinator();
+    let honest = world.member("node", "honest", &[]);
+    let _hoarder = world.member("node", "hoarder", &["--cheat", "hoard"]);
+    world.wait_for("two members", |state| support::trainers(state) == 2);
+    let verifier = world.member("verifier", "verifier", &[]);
+    let state = world.wait_for_the_end();
+    let hoarder = world.id_of("hoarder", "node.key");
+    assert!(state.members()[&hoarder].excluded.is_some(), "{}", verifier.log());
+    assert!(verifier.log().contains("samples of the error feedback disprove"), "{}", verifier.log());
+    assert_eq!(
+        (state.totals().failed, state.totals().passed),
+        (1, 0),
+        "one accusation, and nothing was replayed"
+    );
+    assert!(state.members()[&world.id_of("honest", "node.key")].excluded.is_none(), "{}", honest.log());
+    // a stranger's replays agree with what samples found
+    let (code, report) = world.audit("all");
+    assert_ne!(code, Some(1), "{report}");
+}

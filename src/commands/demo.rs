@@ -20,7 +20,7 @@ pub(crate) struct Demo {
     /// Everything follows from it; the same seed gives the same weights.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Let one node lie: random, stale, lazy, wrong-data or one-step.
+    /// Let one node lie: random, stale, lazy, wrong-data, one-step or hoard.
     #[arg(long, value_name = "LIE", num_args = 0..=1, default_missing_value = "random")]
     cheat: Option<Cheat>,
     /// Kill a node and then the coordinator in the middle of a round, and start them again.

@@ -23,7 +23,7 @@ pub(crate) struct Node {
     member: Member,
     #[command(flatten)]
     trains: Trains,
-    /// Rehearse a liar: random, stale, lazy, wrong-data or one-step. It will be found out and excluded.
+    /// Rehearse a liar: random, stale, lazy, wrong-data, one-step or hoard. It will be found out and excluded.
     #[arg(long, value_name = "LIE", hide = true)]
     cheat: Option<Cheat>,
 }

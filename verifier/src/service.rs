@@ -1,6 +1,7 @@
 //! The verifier's process.
 
 mod disputes;
+mod samples;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -176,7 +177,7 @@ impl Verifier {
             self.follower.sync().await?;
             let done = match self.duty() {
                 Duty::Join => self.join().await?,
-                Duty::Draw => self.draw().await,
+                Duty::Draw => Box::pin(self.draw()).await?,
                 Duty::Check(commit) => self.check(commit).await?,
                 Duty::Report => self.report().await?,
                 Duty::Wait => false,
@@ -204,10 +205,11 @@ impl Verifier {
         }
     }
 
-    async fn draw(&self) -> bool {
-        let Some(log) = self.follower.state().sealed_log() else { return false };
-        let challenge = Challenge { round: log.round, proof: self.draw_key.draw(&log) };
-        self.taken(&Event::Challenge(challenge)).await
+    async fn draw(&mut self) -> Result<bool, VerifierError> {
+        let Some(log) = self.follower.state().sealed_log() else { return Ok(false) };
+        let proof = self.draw_key.draw(&log);
+        self.sample(&proof).await?;
+        Ok(self.taken(&Event::Challenge(Challenge { round: log.round, proof })).await)
     }
 
     async fn taken(&self, event: &Event) -> bool {
@@ -229,7 +231,7 @@ impl Verifier {
         let Some(round) = state.round() else { return Ok(false) };
         let Some((member, record)) = round.commit_at(index) else { return Ok(false) };
         tracing::info!(round = round.open.round, member = %member.short(), "replaying");
-        let (finding, evidence) = match self.settle(round, *member, record).await? {
+        let (finding, evidence) = match Box::pin(self.settle(round, *member, record)).await? {
             Some(finding) => (finding, None),
             None => self.find(round, *member, record).await?,
         };

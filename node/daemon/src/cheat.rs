@@ -31,11 +31,13 @@ pub enum Cheat {
     WrongData,
     /// Trains honestly, but for the step in the middle, in which it learns what it likes: a poisoned step.
     OneStep,
+    /// Trains honestly, and keeps twice what it may in its error feedback, so that its next contribution weighs more.
+    Hoard,
 }
 
 /// The text names no lie.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no such lie: {0:?}; there are random, stale, lazy, wrong-data and one-step")]
+#[error("no such lie: {0:?}; there are random, stale, lazy, wrong-data, one-step and hoard")]
 pub struct ParseCheatError(String);
 
 impl FromStr for Cheat {
@@ -48,6 +50,7 @@ impl FromStr for Cheat {
             "lazy" => Ok(Self::Lazy),
             "wrong-data" => Ok(Self::WrongData),
             "one-step" => Ok(Self::OneStep),
+            "hoard" => Ok(Self::Hoard),
             other => Err(ParseCheatError(other.to_owned())),
         }
     }
@@ -61,6 +64,7 @@ impl std::fmt::Display for Cheat {
             Self::Lazy => "lazy",
             Self::WrongData => "wrong-data",
             Self::OneStep => "one-step",
+            Self::Hoard => "hoard",
         })
     }
 }
@@ -81,6 +85,14 @@ pub(crate) fn execute_falsely(
         Cheat::OneStep => {
             let middle = job.steps as usize / 2;
             on_other_packs(job, source, on_step, |step| step == middle)
+        }
+        Cheat::Hoard => {
+            let mut executed = execute(job, source, on_step)?;
+            let values = executed.feedback_out.split_at_mut(ErrorFeedback::HEADER_BYTES).1;
+            for word in values.as_chunks_mut::<4>().0 {
+                *word = (2.0 * f32::from_le_bytes(*word)).to_le_bytes();
+            }
+            Ok(executed)
         }
         Cheat::Lazy => {
             let mut half = execute(&Job { steps: job.steps.div_ceil(2), ..*job }, source, on_step)?;

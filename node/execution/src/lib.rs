@@ -19,6 +19,7 @@ mod layout;
 mod moments;
 mod packs;
 mod part;
+mod sample;
 mod usable;
 
 pub use aggregate::{Aggregated, aggregate};
@@ -31,4 +32,5 @@ pub use layout::{codec_settings, layout_of, modules_of};
 pub use moments::moments_of;
 pub use packs::{Packs, open_packs, pack_of};
 pub use part::{Part, encode_end, execute_steps};
+pub use sample::{Sample, Sampling};
 pub use usable::Dropped;

@@ -34,6 +34,7 @@ mod decode;
 mod encode;
 mod feedback;
 mod header;
+mod kept;
 mod layout;
 mod positions;
 mod quantise;
@@ -49,6 +50,7 @@ pub use decode::{ChunkView, Contribution, DecodeError, Decoded, SparseTensor, de
 pub use encode::{EncodeError, encode, encode_with};
 pub use feedback::{ErrorFeedback, FeedbackError};
 pub use header::{Header, HeaderError, Origin, decode_header};
+pub use kept::{KeptChunk, KeptError, check_kept};
 pub use layout::{ChunkRef, Geometry, Layout, LayoutError};
 pub use settings::{CodecSettings, SettingsError};
 

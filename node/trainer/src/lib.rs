@@ -76,6 +76,7 @@ pub mod modules;
 pub mod moments;
 pub mod patches;
 pub mod presets;
+pub mod reach;
 pub mod reference;
 pub mod schedule;
 pub mod snapshot;

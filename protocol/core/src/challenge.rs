@@ -148,6 +148,20 @@ impl Draw {
     }
 }
 
+impl Draw {
+    /// Which chunk of `chunks` of the error feedback of the commit at ledger index `commit` is looked at as sample `number`.
+    pub fn sample(&self, commit: u64, number: u32, chunks: u64) -> u64 {
+        let hash = blake3::Hasher::new_derive_key("talkoot sampled chunk v1")
+            .update(&self.0)
+            .update(&commit.to_be_bytes())
+            .update(&number.to_be_bytes())
+            .finalize();
+        let mut word = [0; 8];
+        word.copy_from_slice(&hash.as_bytes()[..8]);
+        u64::from_be_bytes(word).checked_rem(chunks).unwrap_or(0)
+    }
+}
+
 /// Probability that one verifier checks a contribution of a member with `streak` passed checks in a row.
 ///
 /// 1 during probation, then `probation / streak`, never below `floor`: trust grows, but nobody is ever
@@ -178,6 +192,18 @@ mod tests {
         assert!(check_draw(&key.public(), &log(1), &proof).is_ok());
         assert!(check_draw(&key.public(), &log(2), &proof).is_err());
         assert!(check_draw(&other.public(), &log(1), &proof).is_err());
+    }
+
+    #[test]
+    fn samples_are_spread_and_differ_by_commit_and_draw() {
+        let draws: Vec<Draw> = [1u8, 2].iter().map(|byte| Draw([*byte; 64])).collect();
+        let of = |draw: &Draw, commit| (0..64).map(|at| draw.sample(commit, at, 100)).collect::<Vec<u64>>();
+        let (first, other, another) = (of(&draws[0], 7), of(&draws[0], 8), of(&draws[1], 7));
+        assert!(first.iter().all(|chunk| *chunk < 100));
+        let distinct: std::collections::BTreeSet<_> = first.iter().collect();
+        assert!(distinct.len() > 32, "{first:?}");
+        assert!(first != other && first != another);
+        assert_eq!(draws[0].sample(7, 0, 0), 0);
     }
 
     #[test]

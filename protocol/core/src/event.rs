@@ -310,6 +310,9 @@ pub enum DivergentPart {
     /// Honest training of this seat does not end in numbers, so that nothing could have been committed.
     #[n(6)]
     Impossible,
+    /// Sampled chunks of the error feedback are no encoder's work: found without a replay, and by whoever looks.
+    #[n(7)]
+    Codec,
 }
 
 /// Why a replay could not be made.

@@ -168,7 +168,7 @@ commit = structure(
 seal = structure(must("round", u64), must("commits", listed(u64)))
 challenge = structure(must("round", u64), must("proof", octets(80)))
 divergence = structure(
-    must("what", plain(7)),
+    must("what", plain(8)),
     must("replayed", blob),
     may("first_step", u32),
     may("claimed", u64),

@@ -47,9 +47,17 @@ fn numbers() -> impl Strategy<Value = Vec<u64>> {
 }
 
 fn finding() -> impl Strategy<Value = Finding> {
-    use DivergentPart::{Contribution, Feedback, Impossible, Malformed, Step, Summary, Withheld};
-    let what =
-        prop::sample::select(vec![Step, Contribution, Feedback, Malformed, Withheld, Summary, Impossible]);
+    use DivergentPart::{Codec, Contribution, Feedback, Impossible, Malformed, Step, Summary, Withheld};
+    let what = prop::sample::select(vec![
+        Step,
+        Contribution,
+        Feedback,
+        Malformed,
+        Withheld,
+        Summary,
+        Impossible,
+        Codec,
+    ]);
     let optional = || prop::option::of(number());
     let divergence =
         (what, blob(), prop::option::of(any::<u32>()), optional(), optional(), prop::option::of(blob()))

@@ -590,6 +590,51 @@ fn what_nobody_confirms_is_left_out_and_nobody_is_blamed() {
 }
 
 #[test]
+fn samples_accuse_without_a_draw_and_a_replay_does_not() {
+    let operator = Keypair::from_seed([9; 32]);
+    let mut manifest = manifest(&operator);
+    manifest.terms.verification.probation = 0;
+    manifest.terms.verification.rate = talkoot_protocol::real::Real::new(0.0);
+    let mut world = World::with(operator, manifest);
+    let (trainers, verifier) = (keys(3), Keypair::from_seed([20; 32]));
+    for key in &trainers {
+        world.join(key, Role::Trainer);
+    }
+    world.join(&verifier, Role::Verifier);
+    world.conduct();
+    let sampled = Finding::Fail(Divergence {
+        what: DivergentPart::Codec,
+        replayed: BlobRef { digest: Digest::of(b"contribution"), bytes: 0 },
+        first_step: None,
+        claimed_micronats: None,
+        replayed_micronats: None,
+        trace: None,
+    });
+    world.commit(&trainers[0]);
+    let commit = world.commit_by(&trainers[0]);
+    let early = world.judge(&verifier, commit, sampled.clone()).unwrap_err();
+    assert!(matches!(early, RuleError::WrongPhase { kind: "verdict", .. }), "{early}");
+    for key in &trainers[1..] {
+        world.commit(key);
+    }
+    world.conduct();
+    let replayed = world.judge(&verifier, commit, failed()).unwrap_err().to_string();
+    assert!(replayed.contains("one that the verifier drew"), "{replayed}");
+    let stranger = world.judge(&trainers[1], commit, sampled.clone()).unwrap_err();
+    assert!(matches!(stranger, RuleError::NotAMember { kind: "verdict", .. }), "{stranger}");
+    let nothing = world.judge(&verifier, 0, sampled.clone()).unwrap_err().to_string();
+    assert!(nothing.contains("a commit of the round"), "{nothing}");
+    // before the draw is told, so that the round cannot close over it
+    let verdict = world.judge(&verifier, commit, sampled).unwrap();
+    assert_eq!(world.state.unpunished().get(&trainers[0].id()), Some(&verdict));
+    assert!(world.draw(&verifier).is_empty(), "nothing is drawn in this run");
+    world.conduct();
+    let close = &world.state.round().unwrap().close.as_ref().unwrap().1;
+    assert_eq!((close.included.len(), close.excluded.len()), (2, 1));
+    assert!(world.state.members()[&trainers[0].id()].excluded.is_some());
+}
+
+#[test]
 fn nobody_judges_twice_nor_what_is_none_of_its_business() {
     let (mut world, trainers, verifiers) = tribunal();
     let commit = world.commit_by(&trainers[0]);

@@ -16,6 +16,7 @@ mod error;
 mod fetch;
 pub mod plain;
 pub(crate) mod punch;
+mod ranges;
 mod rate;
 mod serve;
 mod spread;
@@ -55,6 +56,7 @@ use self::{
 };
 pub use self::{
     error::{BulkError, FetchError},
+    ranges::RangesError,
     urgency::Urgency,
 };
 use crate::store::BlobStore;

@@ -8,6 +8,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -23,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    bulk::{Bulk, FetchError, Line, Urgency},
+    bulk::{Bulk, FetchError, Line, RangesError, Urgency},
     control::{Control, ControlConfig, NetworkEvent, Offence, ReachStatus},
     error::{NetworkError, RequestError},
     store::BlobStore,
@@ -231,6 +232,21 @@ impl Network {
             // never ends: when somebody cannot be reached, seeders are asked to fetch what it may have
             () = self.ways.ask_seeders(blob) => Err(FetchError::Stopped),
         }
+    }
+
+    /// A few stretches of a blob from one member, in the order given, proven by the blob's hash; nothing is stored.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [`RangesError`]: nothing is known of the blob then.
+    pub async fn fetch_ranges(
+        &self,
+        blob: BlobRef,
+        ranges: &[Range<u64>],
+        peer: MemberId,
+    ) -> Result<Vec<Vec<u8>>, RangesError> {
+        self.bulk.ranges(blob, ranges, peer).await
     }
 
     /// The connected members that have a blob and would serve it.

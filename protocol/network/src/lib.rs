@@ -41,7 +41,7 @@ pub mod signal;
 pub mod store;
 mod ways;
 
-pub use bulk::{FetchError, Line, Urgency};
+pub use bulk::{FetchError, Line, RangesError, Urgency};
 pub use control::{
     MAX_GOSSIP_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, NetworkEvent, Offence, ReachStatus,
     Reachability, ReplySender,

@@ -343,6 +343,9 @@ pub fn describe(finding: &Finding) -> String {
                 (DivergentPart::Summary, _) => {
                     "the commit tells other losses or tokens than its trace".to_owned()
                 }
+                (DivergentPart::Codec, _) => {
+                    "sampled chunks of the error feedback are no encoder's work".to_owned()
+                }
                 (DivergentPart::Impossible, _) => {
                     "honest training of this seat diverges, so that there was nothing to commit".to_owned()
                 }

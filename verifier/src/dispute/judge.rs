@@ -106,6 +106,8 @@ impl Accounts {
         let steps = self.commit.steps as usize;
         match self.accusation.what {
             DivergentPart::Withheld => return Err(Undecidable::Withheld),
+            // whoever looks again, looks at the blobs: nothing was executed
+            DivergentPart::Codec => return Err(Undecidable::NoTrace),
             DivergentPart::Malformed | DivergentPart::Summary => return Ok(Question::Form),
             DivergentPart::Impossible => return Ok(Question::Steps { agreed: None, until: steps }),
             DivergentPart::Step | DivergentPart::Contribution | DivergentPart::Feedback => {}

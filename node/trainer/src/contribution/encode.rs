@@ -148,7 +148,7 @@ fn check_values(delta: &[&[f32]]) -> Result<(), EncodeError> {
 
 /// Buffers of one thread.
 #[derive(Debug, Default)]
-struct Scratch {
+pub(super) struct Scratch {
     magnitudes: Vec<f32>,
     selector: Selector,
     positions: Vec<u16>,
@@ -156,7 +156,7 @@ struct Scratch {
     levels: Vec<u32>,
 }
 
-fn encode_chunk(
+pub(super) fn encode_chunk(
     settings: &CodecSettings,
     delta: &[f32],
     feedback: &mut [f32],

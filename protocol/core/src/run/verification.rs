@@ -1,11 +1,11 @@
 //! Rules of draws, verdicts, the close of a round and what follows from it.
 
-use super::{Judgement, Phase, Progress, RuleError, RunState, VerdictRecord, error::same};
+use super::{Draws, Judgement, Phase, Progress, RuleError, RunState, VerdictRecord, error::same};
 use crate::{
     assignment::Cursor,
-    challenge::{self, SealedLog, check_probability},
+    challenge::{self, Draw, DrawProof, SealedLog, check_probability},
     digest::BlobRef,
-    event::{Challenge, End, ExclusionReason, Finding, Outcome, Role, RoundClose, Verdict},
+    event::{Challenge, DivergentPart, End, ExclusionReason, Finding, Outcome, Role, RoundClose, Verdict},
     identity::MemberId,
 };
 
@@ -21,25 +21,37 @@ impl RunState {
         let kind = "challenge";
         let round = self.in_phase(kind, Phase::Sealed)?;
         same(kind, "round", &challenge.round, &round.open.round)?;
-        let verifier = self.active_member(kind, author, Role::Verifier)?;
+        self.active_member(kind, author, Role::Verifier)?;
         if round.draws.contains_key(&author) {
             return Err(RuleError::AlreadySaid { kind, author });
         }
-        let (Some(draw_key), Some(log), Some(seal)) = (verifier.draw_key, self.sealed_log(), &round.seal)
-        else {
+        let (_, draws) = self.draws_of(&author, &challenge.proof)?;
+        if let Some(round) = &mut self.round {
+            round.draws.insert(author, draws);
+        }
+        Ok(())
+    }
+
+    /// What a verifier draws with `proof` in the sealed round: the random value, and the commits that it has to check.
+    ///
+    /// # Errors
+    ///
+    /// [`RuleError`] when nothing is sealed, the verifier has no draw key, or the proof is not the one that follows.
+    pub fn draws_of(&self, verifier: &MemberId, proof: &DrawProof) -> Result<(Draw, Draws), RuleError> {
+        let draw_key = self.members.get(verifier).and_then(|member| member.draw_key);
+        let seal = self.round.as_ref().and_then(|round| round.seal.as_ref());
+        let (Some(draw_key), Some(log), Some(seal)) = (draw_key, self.sealed_log(), seal) else {
+            let (kind, author) = ("challenge", *verifier);
             return Err(RuleError::NotAMember { kind, author, wanted: "verifier with a draw key" });
         };
-        let draw = challenge::check_draw(&draw_key, &log, &challenge.proof)?;
+        let draw = challenge::check_draw(&draw_key, &log, proof)?;
         let rules = &self.manifest.terms.verification;
         let chosen = |id: &MemberId| {
             let streak = self.members.get(id).map_or(0, |member| member.streak);
             draw.selects(id, check_probability(streak, rules.probation, rules.rate.get()))
         };
         let draws = seal.commits.iter().filter(|(id, _)| chosen(id)).map(|(_, index)| *index).collect();
-        if let Some(round) = &mut self.round {
-            round.draws.insert(author, draws);
-        }
-        Ok(())
+        Ok((draw, draws))
     }
 
     pub(super) fn verdict(
@@ -61,7 +73,9 @@ impl RunState {
         if judged {
             return Err(RuleError::AlreadySaid { kind, author });
         }
-        if !round.open_checks(&author).contains(&verdict.commit) {
+        // what samples show needs no draw: all sealed commits are looked at
+        let sampled = matches!(&verdict.finding, Finding::Fail(found) if found.what == DivergentPart::Codec);
+        if !sampled && !round.open_checks(&author).contains(&verdict.commit) {
             return Err(RuleError::Mismatch {
                 kind,
                 field: "commit",

@@ -1,5 +1,6 @@
 mod killed;
 mod limits;
+mod ranges;
 mod swarm;
 
 use std::{fs, net::Ipv4Addr};

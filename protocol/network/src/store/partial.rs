@@ -109,6 +109,11 @@ impl Incoming {
         self.proven.bytes
     }
 
+    /// The groups that were proved and not taken out yet, by their offsets.
+    pub(crate) fn take_groups(&mut self) -> BTreeMap<u64, Vec<u8>> {
+        std::mem::take(&mut self.proven).groups.into_iter().collect()
+    }
+
     /// Takes out what was proved, to be written.
     pub(crate) fn take_proven(&mut self) -> Proven {
         std::mem::take(&mut self.proven)
