@@ -53,6 +53,9 @@ impl Reach {
 
     /// Largest magnitude of the pseudo-gradient of a parameter that starts at `weight`; infinite where nothing can be said.
     pub fn of(&self, weight: f32) -> f64 {
+        if self.moves.is_infinite() {
+            return f64::INFINITY;
+        }
         let largest = f64::from(weight.abs()) + self.moves;
         SLACK * (self.moves + self.decay * largest + self.steps * f64::from(f32::EPSILON) * largest)
     }

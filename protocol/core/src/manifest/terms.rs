@@ -272,7 +272,7 @@ pub struct Verification {
 
 impl Verification {
     /// Inner steps between two digests of the training state where the terms say nothing: a digest reads 12 bytes a
-    /// trained parameter, which next to eight steps is lost on any machine (docs/disputes.md has figures).
+    /// trained parameter, and hashes them on one thread, which is to be little next to eight steps.
     pub const DIGEST_INTERVAL: u32 = 8;
 
     /// Inner steps between two digests of the training state.
