@@ -104,7 +104,9 @@ fn judge_into(folder: &Path, key: Option<&str>, report: &mut DisputeReport) -> R
         precedent: &precedent,
     };
     let case = Case { job, packs: &packs, accounts: &accounts, state: state.as_ref() };
-    let ruling = case.judge(&question).map_err(|error| format!("the step cannot be executed: {error}"))?;
+    let ruling = case
+        .judge(&question)
+        .map_err(|error| format!("the step cannot be executed: {}", crate::audit::chain(&error)))?;
     report.rule(&bundle, &question, &ruling);
     Ok(())
 }
