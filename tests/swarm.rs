@@ -75,8 +75,9 @@ fn home_lines_send_their_contribution_about_once() {
     let round = ["lab", "wan", "--members", "4", "--seeders", "1", "--contribution-mb", "1.5", "--json"];
     let Some(lines) = over_lines(&round) else { return };
     let [round] = &lines[..] else { panic!("{lines:?}") };
-    let sent = number(round, "mean_contributions_sent");
-    assert!(sent < 1.5, "each home line sent its contribution {sent} times, to three others: {round}");
+    let (blobs, all) = (number(round, "mean_blobs_sent"), number(round, "mean_contributions_sent"));
+    assert!(blobs < 1.3, "each home line sent its contribution {blobs} times, to three others: {round}");
+    assert!(all < 1.5, "with all that goes with it {all} times: {round}");
     assert_eq!(round["each"].as_array().unwrap().len(), 4);
 }
 

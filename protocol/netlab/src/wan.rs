@@ -52,6 +52,8 @@ pub struct MemberFigures {
     pub up_bytes: u64,
     /// The same as a multiple of its contribution.
     pub contributions_sent: f64,
+    /// Of that, blobs with their hash trees: no acknowledgements, questions, headers or repetitions.
+    pub blob_bytes_sent: u64,
     /// Bytes that it received, as packets.
     pub down_bytes: u64,
     /// Packets that found its queue full on the way up.
@@ -74,6 +76,8 @@ pub struct WanFigures {
     pub mean_contributions_sent: f64,
     /// Most that a member sent, likewise.
     pub most_contributions_sent: f64,
+    /// Mean of the blobs alone, likewise.
+    pub mean_blobs_sent: f64,
     /// Seconds of processor time of all processes, where the system tells.
     pub cpu_s: Option<f64>,
     /// Each member.
@@ -139,14 +143,8 @@ pub fn round(program: Program<'_>, shape: WanShape) -> Result<WanFigures, LabErr
             ));
         }
     }
-    let cpu = |hands: &mut Vec<Hand>| -> Result<Option<f64>, LabError> {
-        let mut sum = Some(0.0);
-        for hand in hands {
-            sum = sum.zip(hand.count()?.cpu_s).map(|(sum, cpu)| sum + cpu);
-        }
-        Ok(sum)
-    };
-    let before = cpu(&mut hands)?;
+    let count = |hands: &mut Vec<Hand>| hands.iter_mut().map(Hand::count).collect::<Result<Vec<_>, _>>();
+    let before = count(&mut hands)?;
     let counters: Vec<_> = (0..everybody).map(|member| world.counters(member)).collect();
     let begin = Instant::now();
     for hand in &mut hands {
@@ -165,20 +163,24 @@ pub fn round(program: Program<'_>, shape: WanShape) -> Result<WanFigures, LabErr
             seconds,
             up_bytes: 0,
             contributions_sent: 0.0,
+            blob_bytes_sent: 0,
             down_bytes: 0,
             queue_dropped: 0,
         });
     }
     let seconds = begin.elapsed().as_secs_f64();
+    let after = count(&mut hands)?;
     for (member, figures) in each.iter_mut().enumerate() {
         let ((up, down), (up_before, down_before)) = (world.counters(member), counters[member]);
         figures.up_bytes = up.bytes - up_before.bytes;
         figures.down_bytes = down.bytes - down_before.bytes;
         figures.queue_dropped = up.dropped - up_before.dropped;
         figures.contributions_sent = figures.up_bytes as f64 / shape.contribution_bytes as f64;
+        figures.blob_bytes_sent = after[member].sent - before[member].sent;
     }
-    let after = cpu(&mut hands)?;
     let sent = each.iter().map(|member| member.contributions_sent);
+    let blobs: u64 = each.iter().map(|member| member.blob_bytes_sent).sum();
+    let cpu_s = before.iter().zip(&after).map(|(before, after)| Some(after.cpu_s? - before.cpu_s?)).sum();
     let bound_seconds = shape.bound_seconds();
     Ok(WanFigures {
         seconds,
@@ -186,7 +188,8 @@ pub fn round(program: Program<'_>, shape: WanShape) -> Result<WanFigures, LabErr
         over_bound: seconds / bound_seconds,
         mean_contributions_sent: sent.clone().sum::<f64>() / shape.members as f64,
         most_contributions_sent: sent.fold(0.0, f64::max),
-        cpu_s: before.zip(after).map(|(before, after)| after - before),
+        mean_blobs_sent: blobs as f64 / (shape.members as u64 * shape.contribution_bytes) as f64,
+        cpu_s,
         each,
         shape,
     })

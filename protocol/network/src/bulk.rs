@@ -100,8 +100,8 @@ struct Inner {
     seeder: bool,
     down: Rate,
     flowing: Flowing,
-    /// Members that said that they are seeders.
-    seeders: Mutex<BTreeSet<MemberId>>,
+    /// Members that said whether they are seeders.
+    seeders: Mutex<BTreeMap<MemberId, bool>>,
     /// Members whose bytes were disproved.
     dropped: Mutex<BTreeSet<MemberId>>,
     /// One download per blob; the others wait for it.
@@ -125,16 +125,17 @@ impl Inner {
     }
 
     fn seeders(&self) -> BTreeSet<MemberId> {
-        unpoisoned(&self.seeders).clone()
+        let seeders = unpoisoned(&self.seeders);
+        seeders.iter().filter(|(_, seeder)| **seeder).map(|(peer, _)| *peer).collect()
+    }
+
+    /// Whether the peer has said that it is a seeder, or that it is none.
+    fn is_known(&self, peer: &MemberId) -> bool {
+        unpoisoned(&self.seeders).contains_key(peer)
     }
 
     fn note_seeder(&self, peer: MemberId, seeder: bool) {
-        let mut seeders = unpoisoned(&self.seeders);
-        if seeder {
-            seeders.insert(peer)
-        } else {
-            seeders.remove(&peer)
-        };
+        unpoisoned(&self.seeders).insert(peer, seeder);
     }
 
     /// The gate that all fetches of one blob go through one by one.
@@ -170,7 +171,8 @@ impl Bulk {
         line: Line,
     ) -> Result<Self, BulkError> {
         let down = Rate::new(line.down_bits_per_sec);
-        let transport = tls::transport(down.bytes_in(AHEAD));
+        let window = tls::window(down.bytes_in(AHEAD));
+        let transport = tls::transport(window);
         let (endpoint, probes) = punch::endpoint(listen, key, transport.clone())?;
         let local = endpoint.local_addr().map_err(|source| BulkError::Socket { address: listen, source })?;
         let sent = Arc::new(AtomicU64::new(0));
@@ -184,7 +186,7 @@ impl Bulk {
             local,
             store,
             peers,
-            dialler: Dialler::new(endpoint, key.clone(), dialled, transport),
+            dialler: Dialler::new(endpoint, key.clone(), dialled, (transport, window)),
             server,
             probes,
             accepted: Mutex::new(Some(newcomers)),

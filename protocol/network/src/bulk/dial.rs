@@ -36,6 +36,8 @@ pub(super) struct Dialler {
     /// Where connections that we make go to be served as well.
     pub(super) dialled: mpsc::Sender<Connection>,
     pub(super) transport: Arc<TransportConfig>,
+    /// What a peer may send ahead once it is asked for something long, in bytes.
+    window: VarInt,
     slots: Mutex<BTreeMap<MemberId, Slot>>,
 }
 
@@ -44,9 +46,17 @@ impl Dialler {
         endpoint: Endpoint,
         key: Keypair,
         dialled: mpsc::Sender<Connection>,
-        transport: Arc<TransportConfig>,
+        (transport, window): (Arc<TransportConfig>, VarInt),
     ) -> Self {
-        Self { endpoint, key, received: AtomicU64::new(0), dialled, transport, slots: Mutex::default() }
+        Self {
+            endpoint,
+            key,
+            received: AtomicU64::new(0),
+            dialled,
+            transport,
+            window,
+            slots: Mutex::default(),
+        }
     }
 
     /// A live connection to `peer` at `address`.
@@ -105,6 +115,9 @@ impl Dialler {
         request: &Request,
     ) -> Result<(Response, RecvStream), String> {
         let connection = self.connection(peer, address).await?;
+        if matches!(request, Request::Slice { .. }) {
+            connection.set_receive_window(self.window);
+        }
         let frame = wire::encode(request).map_err(|error| error.to_string())?;
         let (mut send, mut recv) = timeout(STALL, connection.open_bi())
             .await

@@ -41,10 +41,13 @@ const MAX_PEERS: usize = 8;
 const MAX_OTHERS: usize = 24;
 /// How often everything is looked at when nothing happens.
 const LOOK: Duration = Duration::from_millis(50);
-/// A home line is asked for what no seeder has when nothing has come for so long.
+/// A home line is asked for what no seeder has when nothing has come for so long, of this blob or of others as urgent: a line
+/// that is full of other blobs gains nothing from one more sender, and what is asked for later may be at a seeder by then.
 const GRACE: Duration = Duration::from_secs(1);
 /// A home line that said who else has a piece is asked again when nothing has come for so long.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Other blobs that come do not hold one back for longer.
+const PASSED_OVER: Duration = Duration::from_secs(10);
 /// For so long a home line waits for all to say what they have: a seeder may be among them.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Longest blob: 1 TiB, more than any checkpoint; it bounds the list of pieces.
@@ -179,7 +182,12 @@ impl<'a> Download<'a> {
             return;
         };
         let (bulk, blob) = (self.bulk, self.blob);
+        // home lines have nothing to tell as long as it comes from seeders; each is asked once, whether it is one
+        let spared = self.seeders_serve() && self.quiet(Instant::now()) < GRACE;
         for (peer, source) in &mut self.sources {
+            if spared && !source.seeder && !self.hints.contains(peer) && bulk.is_known(peer) {
+                continue;
+            }
             let knows = matches!(&source.held, Some((_, Held::Whole)))
                 || source.held.as_ref().is_some_and(|(from, _)| {
                     first < from + wire::MAX_PIECES && self.plan.pieces.keys().all(|piece| source.has(*piece))
@@ -198,6 +206,17 @@ impl<'a> Download<'a> {
         }
     }
 
+    /// Whether somebody is there for others: us, or one of the sources.
+    fn seeders_serve(&self) -> bool {
+        self.bulk.seeder || self.sources.values().any(|source| source.seeder)
+    }
+
+    /// How long nothing has come that would be a reason to leave home lines in peace.
+    fn quiet(&self, now: Instant) -> Duration {
+        let own = self.moved.quiet(now);
+        if own >= PASSED_OVER { own } else { own.min(self.bulk.flowing.quiet(self.urgency, now)) }
+    }
+
     /// Gives every source that may help something to do.
     fn ask_for_pieces(&mut self) {
         let small = self.is_small();
@@ -205,7 +224,7 @@ impl<'a> Download<'a> {
             && !self.bulk.seeder
             && self.begun.elapsed() < SETTLE
             && self.sources.values().any(|source| source.asked.is_some() && source.held.is_none());
-        let seeders_serve = !self.bulk.seeder && self.sources.values().any(|source| source.seeder);
+        let seeders_serve = self.seeders_serve();
         let mut order: Vec<MemberId> = self.sources.keys().copied().collect();
         // for small blobs who should have it; for others who is there for it
         order.sort_by_key(|peer| {
@@ -224,13 +243,16 @@ impl<'a> Download<'a> {
                     break;
                 }
                 let home = !small && seeders_serve && !source.seeder;
+                // a seeder fetches at once from whose blob it is: somebody has to
+                let first = self.bulk.seeder && (self.hints.is_empty() || self.hints.contains(&peer));
+                let grace = if first { Duration::ZERO } else { GRACE };
                 let now = Instant::now();
-                let quiet = self.moved.quiet(now);
+                let quiet = self.quiet(now);
                 let may_ask = |piece: u64| {
                     (small || source.has(piece))
                         && !source.slices.contains_key(&piece)
-                        && (!home
-                            || (quiet >= GRACE && !self.sources.values().any(|s| s.seeder && s.has(piece))))
+                        && (true || !home
+                            || (quiet >= grace && !self.sources.values().any(|s| s.seeder && s.has(piece))))
                         && (quiet >= PATIENCE || !source.elsewhere.contains_key(&piece))
                 };
                 let holders = |piece| self.sources.values().filter(|source| source.has(piece)).count();

@@ -17,7 +17,7 @@ const ALPN: &[u8] = b"talkoot-plain/1";
 const PART_BYTES: usize = 64 << 10;
 
 fn transport() -> Arc<quinn::TransportConfig> {
-    let mut config = tls::settings(None);
+    let mut config = tls::settings(tls::window(None));
     config.congestion_controller_factory(Arc::new(CubicConfig::default()));
     Arc::new(config)
 }

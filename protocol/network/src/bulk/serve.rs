@@ -17,7 +17,7 @@ use talkoot_protocol::digest::{BlobRef, Digest};
 use tokio::{
     sync::{AcquireError, Semaphore, mpsc},
     task::JoinSet,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +47,10 @@ const MAX_SLICES_PER_PEER: usize = 8;
 const TURN: Duration = Duration::from_secs(2);
 /// How long a peer may take to send a request, or to take a part of an answer.
 const STALL: Duration = Duration::from_secs(15);
+/// Why a stream of an answer ends before its end: something failed, or the peer does not take it.
+const UNSERVED: VarInt = VarInt::from_u32(1);
+/// The same, and others wait for their turn.
+pub(super) const OTHERS_WAIT: VarInt = VarInt::from_u32(2);
 /// Bytes that are read and proved at a time.
 const READ_BYTES: usize = 256 << 10;
 
@@ -211,7 +215,7 @@ impl Server {
         if let Err(reason) = self.0.answer(&share, remote, &mut send, &mut recv).await {
             tracing::debug!(%remote, reason, "a bulk request was not served");
             // an answer that is not finished must not look like one that is
-            let _ = send.reset(VarInt::from_u32(1));
+            let _ = send.reset(UNSERVED);
         }
     }
 }
@@ -371,13 +375,31 @@ impl Shop {
     async fn write(&self, send: &mut SendStream, bytes: &[u8], urgency: Urgency) -> Result<(), String> {
         for part in bytes.chunks(self.rate.part_bytes()) {
             self.rate.take(part.len(), urgency).await;
-            timeout(STALL, send.write_all(part))
-                .await
-                .map_err(|_| "the peer does not take its answer")?
-                .map_err(|error| error.to_string())?;
+            tokio::select! {
+                written = send.write_all(part) => written.map_err(|error| error.to_string())?,
+                gone = self.patience() => {
+                    let _ = send.reset(gone);
+                    return Err(format!("the peer does not take its answer (code {gone})"));
+                }
+            }
             self.sent.fetch_add(part.len() as u64, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Returns when a peer has had time enough to take a part of its answer: much while nobody waits for its turn, little when
+    /// all turns are taken, so that those who take nothing cannot keep them from others.
+    async fn patience(&self) -> VarInt {
+        let since = Instant::now();
+        loop {
+            sleep(TURN / 2).await;
+            if since.elapsed() >= STALL {
+                return UNSERVED;
+            }
+            if self.turns.available_permits() == 0 {
+                return OTHERS_WAIT;
+            }
+        }
     }
 }
 

@@ -1,3 +1,4 @@
+mod flood;
 mod killed;
 mod limits;
 mod ranges;
@@ -72,7 +73,7 @@ fn whole(mut reader: SliceReader) -> Vec<u8> {
 }
 
 fn transport() -> Arc<quinn::TransportConfig> {
-    tls::transport(None)
+    tls::transport(tls::window(None))
 }
 
 /// A server of the right protocol which flips one bit of each slice it sends. Counts the slices.

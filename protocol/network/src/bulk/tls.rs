@@ -17,7 +17,7 @@ use quinn::{
 use rustls::pki_types::CertificateDer;
 use talkoot_protocol::identity::{Keypair, MemberId};
 
-use super::{congestion::SteadyConfig, error::BulkError};
+use super::{congestion::SteadyConfig, error::BulkError, wire};
 use crate::control::peer::{p2p_keypair, peer_of};
 
 /// A peer that says nothing for this long is gone.
@@ -26,6 +26,9 @@ const IDLE: VarInt = VarInt::from_u32(15_000);
 const KEEP_ALIVE: Duration = Duration::from_secs(4);
 /// Receive windows in bytes: 100 Mbit/s over 800 ms, far beyond any home line.
 const WINDOW_BYTES: u32 = 10_000_000;
+/// What a connection may send us before we ask it for anything long: all the requests that it may have open. Otherwise a crowd
+/// of strangers could each make us hold a window of what nobody reads.
+const FIRST_WINDOW_BYTES: u32 = MAX_STREAMS * (wire::MAX_FRAME_BYTES as u32 + 2);
 /// The smallest window that a limit makes: some dozen packets.
 const LEAST_WINDOW_BYTES: u32 = 64 << 10;
 /// Requests a peer may have open at once on one connection.
@@ -40,21 +43,29 @@ fn libp2p_key(key: &Keypair) -> Result<identity::Keypair, BulkError> {
     p2p_keypair(key).ok_or_else(|| identity_error("libp2p does not take the ed25519 key"))
 }
 
-/// Settings of each connection; `window` bounds what peers may send ahead, in bytes.
-pub(super) fn transport(window: Option<u64>) -> Arc<TransportConfig> {
-    Arc::new(settings(window))
-}
-
-/// As [`transport`], to be changed.
-pub(super) fn settings(window: Option<u64>) -> TransportConfig {
-    let window = window.map_or(WINDOW_BYTES, |bytes| {
+/// The window of a connection over which we fetch, where the donor's limit lets `limit` bytes be sent ahead.
+pub(super) fn window(limit: Option<u64>) -> VarInt {
+    let bytes = limit.map_or(WINDOW_BYTES, |bytes| {
         u32::try_from(bytes).unwrap_or(WINDOW_BYTES).clamp(LEAST_WINDOW_BYTES, WINDOW_BYTES)
     });
+    bytes.into()
+}
+
+/// Settings of each connection; `window` bounds what a peer may send ahead in one stream, in bytes. Whoever fetches over a
+/// connection widens its own window first.
+pub(super) fn transport(window: VarInt) -> Arc<TransportConfig> {
+    let mut config = settings(window);
+    config.receive_window(FIRST_WINDOW_BYTES.into());
+    Arc::new(config)
+}
+
+/// As [`transport`], with the window open for everything.
+pub(super) fn settings(window: VarInt) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
         .congestion_controller_factory(Arc::new(SteadyConfig))
-        .stream_receive_window(window.into())
-        .receive_window(window.into())
+        .stream_receive_window(window)
+        .receive_window(window)
         .send_window(WINDOW_BYTES.into())
         .max_idle_timeout(Some(IdleTimeout::from(IDLE)))
         .keep_alive_interval(Some(KEEP_ALIVE))

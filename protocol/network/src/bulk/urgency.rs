@@ -45,6 +45,8 @@ pub(super) struct Flowing(Arc<Counts>);
 struct Counts {
     flowing: [AtomicUsize; 3],
     ended: Mutex<[Option<Instant>; 3]>,
+    /// When bytes of each urgency last came.
+    came: Mutex<[Option<Instant>; 3]>,
     changed: Notify,
 }
 
@@ -78,6 +80,18 @@ impl Flowing {
         let above = urgency.index() + 1..;
         self.0.flowing[above.clone()].iter().any(|count| count.load(Ordering::Acquire) > 0)
             || ended[above].iter().flatten().any(|ended| ended.elapsed() < PAUSE)
+    }
+
+    /// Bytes of this urgency have come.
+    pub(super) fn came(&self, urgency: Urgency, now: Instant) {
+        self.0.came.lock().unwrap_or_else(PoisonError::into_inner)[urgency.index()] = Some(now);
+    }
+
+    /// How long nothing of this urgency or a higher one has come: as long as it is short, the line is in use.
+    pub(super) fn quiet(&self, urgency: Urgency, now: Instant) -> Duration {
+        let came = self.0.came.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = came[urgency.index()..].iter().flatten().max();
+        last.map_or(Duration::MAX, |last| now.saturating_duration_since(*last))
     }
 
     /// Returns at the next change, of those after this call.

@@ -138,9 +138,9 @@ async fn take(bulk: &Inner, mut stream: RecvStream, wanted: Wanted) -> Outcome {
             Err(reason) => result = Some(Outcome::Failed(reason)),
         }
         if incoming.proven_bytes() >= WRITE_BYTES || incoming.is_complete() || result.is_some() {
-            for moved in &wanted.moved {
-                moved.touch(Instant::now());
-            }
+            let now = Instant::now();
+            wanted.moved.iter().for_each(|moved| moved.touch(now));
+            bulk.flowing.came(wanted.urgency, now);
             let (proven, partial) = (incoming.take_proven(), wanted.partial.clone());
             if let Err(error) = blocking(move || partial.write(proven)).await {
                 return Outcome::Broken(error);

@@ -94,7 +94,7 @@ mod tests {
 
     fn socket(seed: u8) -> (quinn::Endpoint, Probes, SocketAddr) {
         let key = talkoot_protocol::identity::Keypair::from_seed([seed; 32]);
-        let transport = crate::bulk::tls::transport(None);
+        let transport = crate::bulk::tls::transport(crate::bulk::tls::window(None));
         let (endpoint, probes) = endpoint("127.0.0.1:0".parse().unwrap(), &key, transport).unwrap();
         let address = endpoint.local_addr().unwrap();
         (endpoint, probes, address)

@@ -12,7 +12,7 @@ const DIR: &str = "TALKOOT_TEST_FETCH_DIR";
 const WHAT: &str = "TALKOOT_TEST_FETCH";
 
 /// Kills the process when the test ends.
-struct Doomed(Child);
+pub(super) struct Doomed(pub(super) Child);
 
 impl Drop for Doomed {
     fn drop(&mut self) {

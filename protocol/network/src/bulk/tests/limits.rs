@@ -78,6 +78,30 @@ async fn what_is_less_urgent_gives_way() {
 }
 
 #[tokio::test]
+async fn what_is_less_urgent_gives_way_although_it_comes_from_elsewhere() {
+    let table = table();
+    let line = |bits| Line { up_bits_per_sec: Some(bits), seeder: true, ..Line::default() };
+    let lab = member_with(1, &table, line(40_000_000)).await;
+    let slow = member_with(2, &table, line(6_000_000)).await;
+    announce(&table, lab.id, lab.bulk.local_addr());
+    announce(&table, slow.id, slow.bulk.local_addr());
+    let b = listed(3, &table).await;
+    let shard = lab.store.put(&content(24 << 20, 6)).unwrap();
+    let contribution = slow.store.put(&content(2 << 20, 7)).unwrap();
+    let bulk = b.bulk.clone();
+    let fetching = tokio::spawn(async move { bulk.fetch(shard, &[], Urgency::Later).await });
+    while lab.bulk.bytes().0 < 1 << 20 {
+        tokio::task::yield_now().await;
+    }
+    let before = lab.bulk.bytes().0;
+    b.bulk.fetch(contribution, &[], Urgency::Now).await.unwrap();
+    let meanwhile = lab.bulk.bytes().0 - before;
+    // it takes three seconds, in which the laboratory could send 13 MB; what was on its way still comes
+    assert!(meanwhile < 6 << 20, "{meanwhile} bytes of the shard came while the contribution did");
+    fetching.abort();
+}
+
+#[tokio::test]
 async fn what_waits_for_an_absent_member_holds_up_nobody() {
     let table = table();
     let (a, b) = (listed(1, &table).await, listed(2, &table).await);
