@@ -18,6 +18,7 @@
 //! backend     what a device must be able to do; the rules of the exact class
 //! cpu         the processor as a device
 //! reference   the same model as a plain graph on candle-core, which the fast one is held to
+//! plan        what a step needs, from running the model's code on a device that only counts; arena: who gets which bytes
 //! ```
 //!
 //! ```
@@ -60,6 +61,7 @@
 
 pub mod adamw;
 pub mod aggregate;
+pub mod arena;
 pub mod backend;
 pub mod batch;
 pub mod config;
@@ -74,6 +76,7 @@ pub mod model;
 pub mod modules;
 pub mod moments;
 pub mod patches;
+pub mod plan;
 pub mod presets;
 pub mod reference;
 pub mod schedule;
