@@ -155,7 +155,7 @@ fn distance(setting: &Setting) -> [u8; 6] {
         u8::from(setting.values != Values::F32),
         u8::from(setting.frozen != Values::F32),
         u8::from(setting.moments != MomentType::F32),
-        u8::from(setting.class != Class::Fast),
+        u8::from(setting.class != Class::Exact),
         u8::from(setting.keep != Keep::Inputs),
     ]
 }

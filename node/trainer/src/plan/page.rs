@@ -56,8 +56,16 @@ fn choice(page: &mut String, title: &str, choice: &Choice, budget: &Budget) {
     let need = &choice.need;
     line(page, &format!("{title:<8} {}", need.setting));
     line(page, &format!("         {}", work(need, choice.assumed_s)));
+    lacking(page, choice);
     items(page, "on the GPU, when most is in use", &need.device, budget.device);
     items(page, "on the host, when most is in use", &need.host, budget.host);
+}
+
+/// What this program cannot do yet.
+fn lacking(page: &mut String, choice: &Choice) {
+    if !choice.lacks.is_empty() {
+        line(page, &format!("         not possible yet, as this lacks: {}", choice.lacks.join(", ")));
+    }
 }
 
 fn work(need: &Need, seconds: f64) -> String {
@@ -112,11 +120,8 @@ fn verdict(page: &mut String, answer: &Answer) {
                 page,
                 &format!("  {}; {}", memory(&cheapest.need), work(&cheapest.need, cheapest.assumed_s)),
             );
+            lacking(page, cheapest);
             if !cheapest.lacks.is_empty() {
-                line(
-                    page,
-                    &format!("  This program cannot do it yet: it lacks {}.", cheapest.lacks.join(", ")),
-                );
                 match &answer.cheapest_built {
                     Some(built) => {
                         line(page, &format!("  What it can: {}; {}", built.need.setting, memory(&built.need)))

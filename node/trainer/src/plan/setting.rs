@@ -142,6 +142,9 @@ impl Setting {
             return Vec::new();
         }
         let mut lacks = Vec::new();
+        if self.class == Class::Fast {
+            lacks.push("runs of the fast class on a GPU");
+        }
         if self.values == Values::Bf16 {
             lacks.push("intermediate values in bf16");
         }
