@@ -13,6 +13,7 @@ mod eval;
 mod lab;
 mod model;
 mod node;
+mod plan;
 mod proof;
 pub(crate) mod run;
 mod verifier;
@@ -78,6 +79,8 @@ enum Command {
     Eval(eval::Eval),
     /// Says what this machine has to train with: processor, GPUs and their driver, disk; and what is missing.
     Doctor(doctor::Doctor),
+    /// Says what training a model needs: memory, operations, the cheapest setting that fits.
+    Plan(plan::Plan),
     /// Measures this machine.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -116,6 +119,7 @@ impl Arguments {
             Command::Chat(chat) => chat.run(),
             Command::Eval(eval) => eval.run(),
             Command::Doctor(doctor) => doctor.run(),
+            Command::Plan(plan) => plan.run(),
             Command::Bench(bench) => bench.run(self.threads),
             Command::Lab(lab) => lab.run(),
         }

@@ -27,7 +27,7 @@ WHEEL_SHA256 = "8e94e991d85c422de4da87bdc7472fdc1364367bd4aace7000b559cd33122071
 PLATFORM = "manylinux1_x86_64"
 
 # of each class: the generations of GPUs that it is compiled for
-CLASSES = {"exact": (75, 80, 89, 90)}
+CLASSES = {"codec": (75, 80, 89, 90), "exact": (75, 80, 89, 90), "fast": (80, 89, 90)}
 
 # Nothing is contracted, subnormal numbers count, roots and quotients are IEEE's.
 OPTIONS = ["--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true"]

@@ -16,7 +16,7 @@
 mod attention;
 mod cross_entropy;
 mod elementwise;
-mod launch;
+pub(crate) mod launch;
 mod norms;
 mod product;
 mod rotary;

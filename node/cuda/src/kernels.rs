@@ -1,6 +1,6 @@
 //! The table of all kernels: which stand in which file.
 //!
-//! The files are in `kernels/`, one idea each: `exact/` for the exact class, `fast/` for tensor cores, `shared/` for
+//! The files are in `kernels/`, one idea each: `exact/` for the exact class, `fast/` for tensor cores, `codec/` for contributions, `shared/` for
 //! what they include.
 
 /// A kernel: a function of a `.cu` file that the host can start.
@@ -35,6 +35,10 @@ macro_rules! kernels {
 }
 
 kernels! {
+    "codec/select.cu" {
+        CONTRIBUTION_LARGEST = "contribution_largest",
+        CONTRIBUTION_SELECT = "contribution_select",
+    }
     "exact/attention.cu" {
         ATTENTION_64 = "attention_64",
         ATTENTION_128 = "attention_128",
@@ -88,5 +92,24 @@ kernels! {
     }
     "exact/squares.cu" {
         SUMS_OF_SQUARES = "sums_of_squares",
+    }
+    "fast/attention.cu" {
+        FAST_ATTENTION_64 = "attention_64",
+        FAST_ATTENTION_128 = "attention_128",
+    }
+    "fast/attention_backward.cu" {
+        FAST_ROW_PRODUCTS = "row_products",
+        FAST_ATTENTION_QUERIES_64 = "attention_queries_64",
+        FAST_ATTENTION_QUERIES_128 = "attention_queries_128",
+        FAST_ATTENTION_KEYS_64 = "attention_keys_64",
+        FAST_ATTENTION_KEYS_128 = "attention_keys_128",
+    }
+    "fast/cross_entropy.cu" {
+        FAST_CROSS_ENTROPY = "cross_entropy",
+    }
+    "fast/product.cu" {
+        FAST_PRODUCT_NN = "product_nn",
+        FAST_PRODUCT_NT = "product_nt",
+        FAST_PRODUCT_TN = "product_tn",
     }
 }

@@ -7,7 +7,10 @@
 //! ```
 //!
 //! ```text
-//! cuda        a GPU as a backend of the trainer; buffer: its memory
+//! cuda        a GPU as a backend of the trainer, exact class; buffer: its memory
+//! fast        the same with tensor cores: the fast class
+//! codec       contributions chosen on the GPU
+//! slab        a device whose memory is taken once and handed out by a rule that a plan can follow
 //! check       every operation held to the bits of the processor
 //! choice      which device trains, and why not another
 //! device      what a GPU must be able to do: memory, copies, launches; the driver; how it can fail
@@ -21,10 +24,13 @@
 mod buffer;
 pub mod check;
 pub mod choice;
+pub mod codec;
 mod cuda;
 pub mod device;
+pub mod fast;
 pub mod kernels;
 pub mod ptx;
+pub mod slab;
 
 pub use buffer::Buffer;
 pub use cuda::Cuda;

@@ -8,7 +8,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 /// JSON in a zlib stream, for each class: see [`Archive`].
-const PACKED: &[(&str, &[u8])] = &[("exact", include_bytes!("../ptx/exact.json.z"))];
+const PACKED: &[(&str, &[u8])] = &[
+    ("codec", include_bytes!("../ptx/codec.json.z")),
+    ("exact", include_bytes!("../ptx/exact.json.z")),
+    ("fast", include_bytes!("../ptx/fast.json.z")),
+];
 
 /// Bytes that an archive may unpack to: far more than any has.
 const MOST: usize = 64 << 20;

@@ -66,8 +66,8 @@ fn every_file_of_the_kernels_is_in_the_table() {
 
 #[test]
 fn every_kernel_is_there_for_every_generation_and_for_none_before() {
-    for file in FILES.iter().filter(|file| file.path.starts_with("exact/")) {
-        let texts = Texts::of_class("exact").unwrap();
+    for file in FILES.iter().filter(|file| !file.path.starts_with("fast/")) {
+        let texts = Texts::of_class(file.path.split('/').next().unwrap()).unwrap();
         for (capability, target) in [
             ((7, 5), "sm_75"),
             ((8, 0), "sm_80"),
@@ -88,11 +88,12 @@ fn every_kernel_is_there_for_every_generation_and_for_none_before() {
     }
 }
 
-/// What IEEE does not define, or defines as two roundings where one is asked for, has no place in the exact class.
+/// What IEEE does not define, or defines as two roundings where one is asked for, has no place in the exact class, nor in
+/// contributions, whose bytes are the processor's.
 #[test]
-fn the_exact_class_has_exact_instructions_alone() {
-    let texts = Texts::of_class("exact").unwrap();
-    for file in FILES.iter().filter(|file| file.path.starts_with("exact/")) {
+fn the_exact_class_and_contributions_have_exact_instructions_alone() {
+    for file in FILES.iter().filter(|file| !file.path.starts_with("fast/")) {
+        let texts = Texts::of_class(file.path.split('/').next().unwrap()).unwrap();
         let text = texts.get(file.path, (9, 0)).unwrap();
         for forbidden in
             [".ftz", ".approx", ".full.", "mad.f32", "mad.rn.f32", "ex2.", "lg2.", "sin.", "cos."]
@@ -117,6 +118,24 @@ fn the_product_is_made_of_fused_multiply_adds() {
     let text = texts.get("exact/product.cu", (8, 0)).unwrap();
     assert!(text.matches("fma.rn.f32").count() >= 3 * 1024, "unrolled chains");
     assert_eq!(text.matches("mul.rn.f32").count() + text.matches("mul.f32").count(), 0);
+}
+
+/// Tensor cores for bf16 came with compute capability 8.0.
+#[test]
+fn the_fast_class_multiplies_on_tensor_cores_and_begins_with_their_generation() {
+    let texts = Texts::of_class("fast").unwrap();
+    for file in FILES.iter().filter(|file| file.path.starts_with("fast/")) {
+        assert!(texts.get(file.path, (7, 5)).is_none(), "{}", file.path);
+        for capability in [(8, 0), (8, 6), (8, 9), (9, 0), (12, 0)] {
+            let text = texts.get(file.path, capability).unwrap();
+            let entries = text.matches(".visible .entry ").count();
+            assert_eq!(entries, file.kernels.len(), "kernels of {}", file.path);
+            let products = text.matches("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32").count();
+            assert_eq!(products > 0, file.path != "fast/cross_entropy.cu", "{products} in {}", file.path);
+            let atomic = |word: &str| word.starts_with("atom.") || word.starts_with("red.");
+            assert!(!text.split_whitespace().any(atomic), "atomics in {}", file.path);
+        }
+    }
 }
 
 /// What is written as a product and a sum stays one: no file of these has a fused multiply-add in its source.

@@ -47,11 +47,12 @@ mod tests;
 mod vector;
 
 pub use decode::{ChunkView, Contribution, DecodeError, Decoded, SparseTensor, decode, visit};
-pub use encode::{EncodeError, encode, encode_with};
+pub use encode::{EncodeError, Selection, assemble, encode, encode_with};
 pub use feedback::{ErrorFeedback, FeedbackError};
 pub use header::{Header, HeaderError, Origin, decode_header};
 pub use kept::{KeptChunk, KeptError, check_kept};
 pub use layout::{ChunkRef, Geometry, Layout, LayoutError};
+pub use quantise::{first_level, last_level};
 pub use settings::{CodecSettings, SettingsError};
 
 /// Chunks per segment: segments start at a byte and are listed in the header, so that several threads can

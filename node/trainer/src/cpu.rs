@@ -34,10 +34,14 @@ mod swiglu;
 #[cfg(test)]
 mod testkit;
 
+pub(crate) use attention::TILE as ATTENTION_TILE;
+pub(crate) use cross_entropy::room as head_room;
 pub use dots::PackedRows;
 pub use gemm::Products;
+pub(crate) use gemm::room as product_room;
 pub use isa::{Isa, Level};
 pub use pool::Buffer;
+pub(crate) use pool::WASTE;
 
 use self::pool::Pool;
 use crate::backend::{

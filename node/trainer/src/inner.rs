@@ -342,10 +342,10 @@ fn check_moments(config: &ModelConfig, trained: &[String], moments: &Moments) ->
 
 /// Decoder and vision rows that go through the model together. Packs of a step are joined up to this many rows, which
 /// keeps the matrices large enough to be worth a call and the memory bounded. It decides nothing about the bits.
-const GROUP_ROWS: usize = 4096;
+pub(crate) const GROUP_ROWS: usize = 4096;
 
 /// Bytes of intermediate values below which nothing is computed again in backward.
-const KEPT_BYTES: u64 = 512 << 20;
+pub(crate) const KEPT_BYTES: u64 = 512 << 20;
 
 fn fetch(
     config: &ModelConfig,
@@ -364,16 +364,17 @@ fn fetch(
     packs.iter().map(fetch_one).collect()
 }
 
-struct Found<B: Backend> {
+/// What a step's packs gave.
+pub(crate) struct Found<B: Backend> {
     loss: f64,
     /// None when there was nothing to learn.
-    gradients: Option<Gradients<B>>,
+    pub(crate) gradients: Option<Gradients<B>>,
     tokens: u64,
     learned: u64,
 }
 
 /// Loss of a step's packs and its gradient.
-fn step_gradients<B: Backend>(
+pub(crate) fn step_gradients<B: Backend>(
     model: &Model<'_, B>,
     names: &[String],
     packs: &[Vec<Sample>],

@@ -18,6 +18,7 @@
 //! backend     what a device must be able to do; the rules of the exact class
 //! cpu         the processor as a device
 //! reference   the same model as a plain graph on candle-core, which the fast one is held to
+//! plan        what a step needs, from running the model's code on a device that only counts; arena: who gets which bytes
 //! ```
 //!
 //! ```
@@ -61,6 +62,7 @@
 
 pub mod adamw;
 pub mod aggregate;
+pub mod arena;
 pub mod backend;
 pub mod batch;
 pub mod config;
@@ -75,6 +77,7 @@ pub mod model;
 pub mod modules;
 pub mod moments;
 pub mod patches;
+pub mod plan;
 pub mod presets;
 pub mod reach;
 pub mod reference;

@@ -32,6 +32,13 @@ pub struct Preset {
     shape: Shape,
 }
 
+impl Preset {
+    /// The model of these sizes.
+    pub fn config(&self) -> ModelConfig {
+        model_of(self.shape)
+    }
+}
+
 /// The presets: the demo's model, the peer's, and one with a wide vocabulary.
 pub const PRESETS: [Preset; 6] = [
     // the peer has no such preset

@@ -115,6 +115,22 @@ impl<'b, B: Backend> Model<'b, B> {
         })
     }
 
+    /// A model of this shape whose weights are of any value, to plan with: no state of its size has to exist.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Backend`] when the device has no room.
+    pub(crate) fn unfilled(backend: &'b B, config: &ModelConfig) -> Result<Self, ModelError> {
+        Ok(Self {
+            backend,
+            config: config.clone(),
+            weights: weights::Weights::unfilled(backend, config)?,
+            strip: ClassStrip::default(),
+            keep: Keep::default(),
+            positions: Mutex::new(angles::PositionTable::new(&config.text)),
+        })
+    }
+
     /// The same model, dropping class tokens in another way.
     #[must_use]
     pub fn with_strip(self, strip: ClassStrip) -> Self {

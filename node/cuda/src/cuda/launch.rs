@@ -13,10 +13,10 @@ use crate::{
 
 /// Part of a buffer, as kernels get it.
 #[derive(Debug)]
-pub(super) struct Part<'a, D: Device> {
-    pub(super) buffer: &'a Buffer<D>,
+pub(crate) struct Part<'a, D: Device> {
+    pub(crate) buffer: &'a Buffer<D>,
     /// Its first number.
-    pub(super) start: usize,
+    pub(crate) start: usize,
 }
 
 impl<D: Device> Clone for Part<'_, D> {
@@ -29,12 +29,12 @@ impl<D: Device> Copy for Part<'_, D> {}
 
 impl<D: Device> Buffer<D> {
     /// All of it.
-    pub(super) fn all(&self) -> Part<'_, D> {
+    pub(crate) fn all(&self) -> Part<'_, D> {
         Part { buffer: self, start: 0 }
     }
 
     /// What lies behind its first `start` numbers.
-    pub(super) fn from(&self, start: usize) -> Part<'_, D> {
+    pub(crate) fn from(&self, start: usize) -> Part<'_, D> {
         Part { buffer: self, start }
     }
 }
@@ -45,7 +45,7 @@ impl<'a, D: Device> Part<'a, D> {
     /// # Panics
     ///
     /// When there are fewer.
-    pub(super) fn holding(self, count: usize) -> Argument<'a, D::Memory> {
+    pub(crate) fn holding(self, count: usize) -> Argument<'a, D::Memory> {
         let Part { buffer, start } = self;
         let inside = start.checked_add(count).is_some_and(|end| end <= buffer.len);
         assert!(inside, "{count} numbers from {start} on, of {}", buffer.len);
@@ -54,12 +54,12 @@ impl<'a, D: Device> Part<'a, D> {
 }
 
 /// Numbers that a matrix spans: `rows` rows of `width`, `stride` apart.
-pub(super) fn extent(rows: usize, width: usize, stride: usize) -> usize {
+pub(crate) fn extent(rows: usize, width: usize, stride: usize) -> usize {
     if rows == 0 || width == 0 { 0 } else { (rows - 1) * stride + width }
 }
 
 /// Columns as the argument of a kernel that goes through `rows` rows of `width` numbers.
-pub(super) fn columns<'a, D: Device>(
+pub(crate) fn columns<'a, D: Device>(
     columns: &Columns<'a, Buffer<D>>,
     rows: usize,
     width: usize,
@@ -68,7 +68,7 @@ pub(super) fn columns<'a, D: Device>(
 }
 
 /// As [`columns`], to be written.
-pub(super) fn columns_mut<'a, D: Device>(
+pub(crate) fn columns_mut<'a, D: Device>(
     columns: &'a ColumnsMut<'_, Buffer<D>>,
     rows: usize,
     width: usize,
@@ -81,28 +81,28 @@ pub(super) fn columns_mut<'a, D: Device>(
 /// # Panics
 ///
 /// When it has more than 32 bits.
-pub(super) fn size<'a, M>(size: usize) -> Argument<'a, M> {
+pub(crate) fn size<'a, M>(size: usize) -> Argument<'a, M> {
     Argument::U32(u32::try_from(size).expect("rows and columns are counted in 32 bits"))
 }
 
 /// A distance or a count of numbers.
-pub(super) fn count<'a, M>(count: usize) -> Argument<'a, M> {
+pub(crate) fn count<'a, M>(count: usize) -> Argument<'a, M> {
     Argument::U64(count as u64)
 }
 
 /// Blocks side by side, each of `threads` threads for `each` of `work`.
-pub(super) fn line(work: usize, each: usize, threads: u32) -> Shape {
+pub(crate) fn line(work: usize, each: usize, threads: u32) -> Shape {
     grid([work.div_ceil(each), 1], threads)
 }
 
 /// Blocks in a rectangle.
-pub(super) fn grid([x, y]: [usize; 2], threads: u32) -> Shape {
+pub(crate) fn grid([x, y]: [usize; 2], threads: u32) -> Shape {
     let [x, y] = [x, y].map(|n| u32::try_from(n).expect("blocks are counted in 32 bits"));
     Shape { grid: [x, y, 1], block: [threads, 1, 1], shared_bytes: 0 }
 }
 
 /// A failure of the device as one of an operation.
-pub(super) fn during(operation: &'static str) -> impl Fn(DeviceError) -> BackendError {
+pub(crate) fn during(operation: &'static str) -> impl Fn(DeviceError) -> BackendError {
     move |error| match error {
         DeviceError::OutOfMemory { bytes } => BackendError::OutOfMemory { bytes: bytes as u64 },
         other => BackendError::Device { operation, reason: other.to_string() },
@@ -111,7 +111,7 @@ pub(super) fn during(operation: &'static str) -> impl Fn(DeviceError) -> Backend
 
 impl<D: Device> Cuda<D> {
     /// Starts a kernel, unless there is nothing to do.
-    pub(super) fn run(
+    pub(crate) fn run(
         &self,
         operation: &'static str,
         kernel: Kernel,
@@ -128,7 +128,7 @@ impl<D: Device> Cuda<D> {
     }
 
     /// Numbers of rows, on the device.
-    pub(super) fn indices(&self, operation: &'static str, numbers: &[u32]) -> Done<Lent<D>> {
+    pub(crate) fn indices(&self, operation: &'static str, numbers: &[u32]) -> Done<Lent<D>> {
         let bytes: &[u8] = bytemuck::cast_slice(numbers);
         let lent = self.pool.take(bytes.len()).map_err(during(operation))?;
         if !bytes.is_empty() {

@@ -89,7 +89,7 @@ pub fn encode_with(
         .zip(feedback.tensors_mut())
         .flat_map(|(delta, feedback)| delta.chunks(chunk).zip(feedback.chunks_mut(chunk)))
         .collect();
-    let mut parts: Vec<Vec<u8>> = chunks
+    let parts: Vec<Vec<u8>> = chunks
         .par_chunks_mut(CHUNKS_PER_SEGMENT)
         .map_init(Scratch::default, |scratch, chunks| {
             let mut bits = BitWriter::default();
@@ -99,10 +99,20 @@ pub fn encode_with(
             bits.finish()
         })
         .collect();
+    Ok(blob_of(settings, layout, origin, parts, factors))
+}
+
+fn blob_of(
+    settings: &CodecSettings,
+    layout: &Layout,
+    origin: &Origin,
+    mut parts: Vec<Vec<u8>>,
+    factors: Option<&Factors>,
+) -> Vec<u8> {
     parts.extend(factors.map(Factors::to_bytes));
     let version = if factors.is_some() { Header::WITH_FACTORS } else { Header::PLAIN };
     let header = Header { version, settings: *settings, layout: layout.digest(), origin: *origin };
-    Ok(join(&header, &parts))
+    join(&header, &parts)
 }
 
 fn join(header: &Header, parts: &[Vec<u8>]) -> Vec<u8> {
@@ -154,6 +164,7 @@ pub(super) struct Scratch {
     positions: Vec<u16>,
     chosen: Vec<f32>,
     levels: Vec<u32>,
+    sent: Vec<Sent>,
 }
 
 pub(super) fn encode_chunk(
@@ -163,35 +174,106 @@ pub(super) fn encode_chunk(
     scratch: &mut Scratch,
     bits: &mut BitWriter,
 ) {
-    let Scratch { magnitudes, selector, positions, chosen, levels } = scratch;
+    let Scratch { magnitudes, selector, positions, chosen, levels, sent } = scratch;
     accumulate(settings.error_feedback, delta, feedback, magnitudes);
     let k = settings.k_of(delta.len());
     selector.largest(magnitudes, k, positions);
     chosen.clear();
     chosen.extend(positions.iter().map(|&at| magnitudes[usize::from(at)]));
     let word = fit(chosen, settings.bits, levels);
+    let scale = from_bfloat16(word);
+    sent.clear();
+    for (&position, &level) in positions.iter().zip(levels.iter()).filter(|(_, level)| **level > 0) {
+        let residual = &mut feedback[usize::from(position)];
+        let negative = residual.is_sign_negative();
+        let value = level as f32 * scale;
+        *residual -= if negative { -value } else { value };
+        sent.push(Sent { position, level, negative });
+    }
+    write_chunk(settings, delta.len(), word, sent, bits);
+}
+
+/// One entry of a chunk that is sent.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    position: u16,
+    /// Never 0.
+    level: u32,
+    negative: bool,
+}
+
+/// The bits of a chunk of `length` elements: its scale, and what is sent of it in ascending order.
+fn write_chunk(settings: &CodecSettings, length: usize, word: u16, sent: &[Sent], bits: &mut BitWriter) {
     if word == 0 {
         bits.push(0, 16);
         return;
     }
-    let count = levels.iter().filter(|&&level| level > 0).count();
+    let (k, count, first) = (settings.k_of(length), sent.len(), first_level(settings.bits));
     // a scale is positive, so its sign is free to say that fewer than k entries follow
     bits.push(u32::from(word) | u32::from(count < k) << 15, 16);
     if count < k {
         bits.push(count as u32, count_width(k));
     }
-    let (scale, first) = (from_bfloat16(word), first_level(settings.bits));
-    let gaps = GapCode::new(delta.len(), count);
+    let gaps = GapCode::new(length, count);
     let mut next = 0;
-    for (&at, &level) in positions.iter().zip(levels.iter()).filter(|(_, level)| **level > 0) {
-        let residual = &mut feedback[usize::from(at)];
-        let negative = residual.is_sign_negative();
-        let sent = level as f32 * scale;
-        *residual -= if negative { -sent } else { sent };
-        gaps.push(u32::from(at) - next, bits);
+    for &Sent { position, level, negative } in sent {
+        gaps.push(u32::from(position) - next, bits);
         bits.push(u32::from(negative) | (level - first) << 1, u32::from(settings.bits));
-        next = u32::from(at) + 1;
+        next = u32::from(position) + 1;
     }
+}
+
+/// What another device chose of one tensor, chunk by chunk, as `kernels/codec/select.cu` leaves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// For every chunk the bfloat16 bits of its scale, 0 when nothing is sent, and how many entries were chosen.
+    pub heads: Vec<[u32; 2]>,
+    /// `k` places for every chunk; those that were chosen come first, in ascending order: position, level from bit 16 on (0
+    /// is not sent), sign in bit 31.
+    pub entries: Vec<u32>,
+}
+
+/// Puts together the blob from what another device chose: the same bytes as [`encode_with`]'s for the same numbers.
+///
+/// # Errors
+///
+/// [`EncodeError`] when settings are out of bounds, or there are not as many chunks and entries as the layout has.
+pub fn assemble(
+    settings: &CodecSettings,
+    layout: &Layout,
+    origin: &Origin,
+    selections: &[Selection],
+    factors: Option<&Factors>,
+) -> Result<Vec<u8>, EncodeError> {
+    settings.validate()?;
+    let (chunk, k) = (settings.chunk as usize, settings.k as usize);
+    let mut chunks = Vec::new();
+    for (tensor, (_, elements)) in layout.tensors().iter().enumerate() {
+        let refuse = |got: u64| EncodeError::Shape { tensor, expected: *elements, got };
+        let found = selections.get(tensor).ok_or_else(|| refuse(0))?;
+        let count = elements.div_ceil(chunk as u64) as usize;
+        if found.heads.len() != count || found.entries.len() != count * k {
+            return Err(refuse(found.heads.len() as u64 * chunk as u64));
+        }
+        let lengths = (0..count).map(|i| (*elements as usize - i * chunk).min(chunk));
+        chunks.extend(lengths.zip(found.heads.iter().zip(found.entries.chunks_exact(k))));
+    }
+    let parts = chunks.par_chunks(CHUNKS_PER_SEGMENT).map(|chunks| {
+        let (mut bits, mut sent) = (BitWriter::default(), Vec::new());
+        for &(length, (&[word, count], entries)) in chunks {
+            let entry = |&entry: &u32| Sent {
+                position: entry as u16,
+                level: entry >> 16 & 0x7fff,
+                negative: entry >> 31 == 1,
+            };
+            sent.clear();
+            sent.extend(entries.iter().take(count as usize).map(entry).filter(|sent| sent.level > 0));
+            write_chunk(settings, length, word as u16, &sent, &mut bits);
+        }
+        bits.finish()
+    });
+    let parts: Vec<Vec<u8>> = parts.collect();
+    Ok(blob_of(settings, layout, origin, parts, factors))
 }
 
 /// `feedback = decay x feedback + delta`, tiny sums flushed, and their magnitudes.

@@ -15,12 +15,12 @@ use super::{MAX_SCALE, MIN_SCALE};
 const FITS: usize = 4;
 
 /// The lowest level of `bits` bits.
-pub(super) const fn first_level(bits: u8) -> u32 {
+pub const fn first_level(bits: u8) -> u32 {
     if bits == 2 { 2 } else { 1 }
 }
 
 /// The highest level of `bits` bits.
-pub(super) const fn last_level(bits: u8) -> u32 {
+pub const fn last_level(bits: u8) -> u32 {
     first_level(bits) + (1 << (bits - 1)) - 1
 }
 

@@ -30,7 +30,7 @@ use super::{Buffer, gemm::Matrix};
 use crate::backend::{Attention, Columns, Segment};
 
 /// Queries that are looked at together; a multiple of every kernel's rows. Part of the exact class.
-const TILE: usize = 84;
+pub(crate) const TILE: usize = 84;
 
 /// One group of one segment: the unit of work, which owns its keys.
 #[derive(Debug, Clone, Copy)]

@@ -24,6 +24,17 @@ const LOGITS: usize = 1 << 23;
 /// Fewest rows that go together: with fewer, reading the head would cost more than the products.
 const FEWEST_ROWS: usize = 64;
 
+/// Rows whose logits exist at a time.
+fn together(rows: usize, vocabulary: usize) -> usize {
+    (LOGITS / vocabulary.max(1)).max(FEWEST_ROWS).min(rows)
+}
+
+/// Numbers that the operation takes for itself: logits of some rows, and a part of the hidden rows' gradient.
+pub(crate) fn room(rows: usize, inputs: usize, vocabulary: usize) -> usize {
+    let together = together(rows, vocabulary);
+    together * (vocabulary + if vocabulary > PART { inputs } else { 0 })
+}
+
 /// Loss of every row in nats; see the module.
 pub(super) fn forward_backward(
     cpu: &Cpu,
@@ -34,7 +45,7 @@ pub(super) fn forward_backward(
     mut gradients: Option<HeadGradients<'_, Buffer>>,
 ) -> Vec<f32> {
     let LinearShape { rows, inputs, outputs } = shape;
-    let together = (LOGITS / outputs.max(1)).max(FEWEST_ROWS).min(rows);
+    let together = together(rows, outputs);
     let mut logits = cpu.pool.take(together * outputs);
     let mut losses = vec![0.0f32; rows];
     let (isa, products) = (cpu.isa, cpu.products);

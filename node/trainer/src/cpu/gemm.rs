@@ -22,6 +22,7 @@ mod other;
 mod pack;
 mod split;
 
+pub(crate) use self::blocked::room;
 pub(super) use self::{
     blocked::{Packed, Panels},
     matrix::{Matrix, MatrixMut},

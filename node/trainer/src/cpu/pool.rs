@@ -26,7 +26,7 @@ pub struct Buffer {
 }
 
 /// A shelved buffer may be this many times larger than what is asked for.
-const WASTE: usize = 2;
+pub(crate) const WASTE: usize = 2;
 
 impl Pool {
     /// `len` numbers of any value.

@@ -33,6 +33,13 @@ impl<B: Backend> Weights<B> {
         Ok(Self(weights))
     }
 
+    /// Buffers of the right sizes, in canonical order, to be written before they are read.
+    pub(super) fn unfilled(backend: &B, config: &ModelConfig) -> Result<Self, BackendError> {
+        let shapes = config.parameter_shapes().into_iter();
+        let buffers = shapes.map(|(name, shape)| Ok((name, backend.scratch(shape.iter().product())?)));
+        Ok(Self(buffers.collect::<Result<_, BackendError>>()?))
+    }
+
     pub(super) fn download(&self, backend: &B, config: &ModelConfig) -> Result<State, BackendError> {
         let mut tensors = BTreeMap::new();
         for (name, shape) in config.parameter_shapes() {

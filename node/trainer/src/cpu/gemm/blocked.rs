@@ -21,6 +21,11 @@ const MC: usize = 48;
 /// Columns of B that are packed together: 4.5 MiB, in the third cache.
 const NC: usize = 2048;
 
+/// Bytes of the blocks that a thread packs for operands with at most so many columns.
+pub(crate) fn room(widest: usize) -> u64 {
+    (size_of::<f32>() * KC * (MC + NC.min(widest))) as u64
+}
+
 /// Cuts `depth` steps into equal blocks of at most [`KC`]: a short last block would cost as much reading and writing of C
 /// as a long one.
 fn blocks(depth: usize) -> impl Iterator<Item = Range<usize>> {

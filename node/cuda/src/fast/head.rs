@@ -1,0 +1,63 @@
+//! Head and loss together, some rows at a time, so that the logits of a whole pack never exist.
+
+use talkoot_trainer::{
+    backend::{Backend, Done, HeadGradients, LinearShape, Store, Targets},
+    plan::gpu_logit_rows,
+};
+
+use super::Fast;
+use crate::{
+    buffer::Buffer,
+    cuda::launch::{line, size},
+    device::{Argument, Device},
+    kernels::FAST_CROSS_ENTROPY,
+};
+
+const NAME: &str = "head and loss";
+
+impl<D: Device> Fast<D> {
+    pub(super) fn head_and_loss(
+        &self,
+        shape: LinearShape,
+        hidden: &Buffer<D>,
+        weight: &Buffer<D>,
+        targets: Targets<'_>,
+        mut gradients: Option<HeadGradients<'_, Buffer<D>>>,
+    ) -> Done<Vec<f32>> {
+        let LinearShape { rows, inputs, outputs } = shape;
+        if rows == 0 {
+            return Ok(Vec::new());
+        }
+        assert!(targets.tokens.len() == rows && targets.scales.len() == rows, "a target for every row");
+        assert!(
+            targets.tokens.iter().all(|&token| (token as usize) < outputs),
+            "targets below the vocabulary"
+        );
+        let together = gpu_logit_rows(outputs, rows);
+        let (logits, losses) = (self.exact.scratch(together * outputs)?, self.exact.scratch(rows)?);
+        let (tokens, scales) =
+            (self.exact.indices(NAME, targets.tokens)?, self.exact.upload(targets.scales)?);
+        for first in (0..rows).step_by(together) {
+            let part = LinearShape { rows: together.min(rows - first), inputs, outputs };
+            let here = hidden.from(first * inputs);
+            self.logits(part, here, weight, &logits)?;
+            let arguments = [
+                logits.all().holding(part.rows * outputs),
+                size(outputs),
+                Argument::Memory(tokens.memory(), first * size_of::<u32>()),
+                scales.from(first).holding(part.rows),
+                Argument::U32(u32::from(gradients.is_some())),
+                losses.from(first).holding(part.rows),
+            ];
+            self.exact.run(NAME, FAST_CROSS_ENTROPY, line(part.rows, 1, 256), &arguments)?;
+            let Some(gradients) = &mut gradients else { continue };
+            let into = gradients.hidden.from(first * inputs);
+            self.input_gradient(part, logits.all(), weight, Store::Replace, into)?;
+            if let Some((store, dweight)) = &mut gradients.weight {
+                let store = std::mem::replace(store, Store::Add);
+                self.weight_gradient(part, here, logits.all(), store, dweight)?;
+            }
+        }
+        self.exact.download(&losses)
+    }
+}
