@@ -34,6 +34,8 @@ pub struct Options {
     pub network: NetworkConfig,
     /// Most bytes that the blobs may take of the disk; only the disk limits them when left out.
     pub disk_bytes: Option<u64>,
+    /// A key kept elsewhere that may revoke or replace this verifier's; named when it joins, and not changed later.
+    pub recovery: Option<MemberId>,
 }
 
 /// Why a verifier stopped.
@@ -72,6 +74,7 @@ pub struct Verifier {
     inputs: Inputs,
     weights: Weights,
     draw_key: DrawKey,
+    recovery: Option<MemberId>,
 }
 
 /// The round that the ledger is at.
@@ -112,6 +115,7 @@ impl Verifier {
             store,
             inputs,
             draw_key,
+            recovery: options.recovery,
         })
     }
 
@@ -174,7 +178,12 @@ impl Verifier {
 
     async fn join(&mut self) -> Result<bool, VerifierError> {
         let draw_key = Some(self.draw_key.public());
-        let join = Join { role: Role::Verifier, seen: self.follower.state().size(), draw_key };
+        let join = Join {
+            role: Role::Verifier,
+            seen: self.follower.state().size(),
+            draw_key,
+            recovery: self.recovery,
+        };
         match self.follower.submit(&Event::Join(join)).await {
             Submission::Accepted { .. } => Ok(true),
             Submission::Refused { reason } => {
