@@ -31,6 +31,7 @@ impl Verifier {
             link: read_link(&self.join)?,
             network: self.listen.network(self.member.line())?,
             disk_bytes: self.member.disk_bytes(),
+            recovery: self.member.recovery,
         };
         self.trains.prepare()?;
         serve(|cancel| async move {
