@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 KINDS = [
     "manifest", "join", "leave", "round_open", "commit", "seal", "challenge", "verdict", "round_close", "outcome",
-    "penalty", "end", "late", "rotate", "revoke",
+    "penalty", "end", "late", "opening", "rotate", "revoke",
 ]
 
 

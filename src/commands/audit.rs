@@ -48,6 +48,10 @@ pub(crate) struct Audit {
     /// continue it. Can be given several times.
     #[arg(long, value_name = "FILE|FOLDER|URL")]
     seen: Vec<String>,
+    /// Members to ask for the newest checkpoint that each was shown, and for blobs that no other place has: the join link of a run
+    /// that goes on, or @FILE with one.
+    #[arg(long, value_name = "LINK")]
+    peers: Option<String>,
     /// A folder in which audits leave the checkpoints that they were shown; later ones have to continue them.
     #[arg(long, value_name = "FOLDER")]
     trail: Option<PathBuf>,
@@ -95,13 +99,20 @@ impl Audit {
             }),
             None => None,
         };
+        let peers = match &self.peers {
+            Some(link) => Some(place::peers(link, &scratch.path().join("peers"))?),
+            None => None,
+        };
+        let mut seen: Vec<_> = self.seen.iter().map(|text| place::seen(text)).collect::<Result<_>>()?;
+        seen.extend(peers.iter().flat_map(|peers| peers.heads()));
+        let most_bytes = (self.most_gib * f64::from(1 << 30)) as u64;
         let options = audit::Options {
             ledger: places.ledger,
-            blobs: place::blobs(&places.blobs, &cache, (self.most_gib * f64::from(1 << 30)) as u64)?,
+            blobs: place::blobs(&places.blobs, peers, &cache, most_bytes)?,
             log_key,
             replay: self.replay,
             seed: self.seed.unwrap_or_else(fresh_seed),
-            seen: self.seen.iter().map(|text| place::seen(text)).collect::<Result<_>>()?,
+            seen,
             trail: self.trail.clone(),
             now_ms: audit::now_ms(),
         };

@@ -55,10 +55,10 @@ pub enum Event {
     #[n(12)]
     Late(#[n(0)] Box<Late>),
     /// A member goes on under another key; by its own or its recovery key.
-    #[n(13)]
+    #[n(14)]
     Rotate(#[n(0)] Rotate),
     /// A member's key is worth nothing any more; by itself or by the member's recovery key.
-    #[n(14)]
+    #[n(15)]
     Revoke(#[n(0)] Revoke),
 }
 

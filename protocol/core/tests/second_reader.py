@@ -194,6 +194,10 @@ def manifest(_):
     raise Wrong("manifests are not read here")
 
 
+def unassigned(_):
+    raise Wrong("no event has this number")
+
+
 KINDS = [
     ("manifest", manifest),
     ("join", join),
@@ -208,6 +212,7 @@ KINDS = [
     ("penalty", penalty),
     ("end", end),
     ("late", late),
+    ("unassigned", unassigned),
     ("rotate", rotate),
     ("revoke", revoke),
 ]

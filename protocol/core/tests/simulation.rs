@@ -746,7 +746,7 @@ fn a_rotation_needs_the_successors_consent_and_a_key_of_its_own() {
     }
     let with_draw_key = Rotate::new(&run, old.id(), &new, Some(Digest::of(b"draw")));
     let why = world.say(old, &Event::Rotate(with_draw_key)).unwrap_err().to_string();
-    assert!(why.contains("a trainer has no draw key"), "{why}");
+    assert!(why.contains("a new draw key comes with it when the member has one"), "{why}");
     world.say(old, &Event::Rotate(good)).unwrap();
     let next = Keypair::from_seed([51; 32]);
     let why = world.rotate(&new, new.id(), &next).unwrap_err().to_string();

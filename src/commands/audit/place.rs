@@ -1,13 +1,17 @@
 //! Where an audit reads: folders and addresses, told apart and looked into.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, bail};
 use talkoot_ledger::{Folder, TileSource, note::MAX_NOTE_BYTES};
-use talkoot_verifier::audit::{self, BlobSource, Blobs, LogPlace, Seen, WebBlobs};
+use talkoot_network::keyfile;
+use talkoot_verifier::audit::{self, BlobSource, Blobs, LogPlace, Peers, Seen, WebBlobs};
 use talkoot_witness::HttpLog;
 
-use crate::commands::read_file;
+use crate::commands::{read_file, read_link};
 
 /// Where the files of a run are.
 pub(super) struct Places {
@@ -69,9 +73,20 @@ fn in_the_web(url: &str) -> Result<(LogPlace, String)> {
     bail!("there is no log at {url}: neither `ledger/checkpoint` nor `checkpoint` is there")
 }
 
-/// The blobs in these places. What is fetched from addresses is kept in `cache`.
-pub(super) fn blobs(places: &[String], cache: &Path, most_bytes: u64) -> Result<Blobs> {
-    if let [folder] = places
+/// Members of the run that `link` names, met under a key of this audit alone.
+pub(super) fn peers(link: &str, scratch: &Path) -> Result<Arc<Peers>> {
+    let key = keyfile::load_or_create(&scratch.join("auditor.key"))?;
+    Ok(Arc::new(Peers::meet(&read_link(link)?, &key, scratch)?))
+}
+
+/// The blobs in these places, and last of all from members. What is fetched is kept in `cache`.
+pub(super) fn blobs(
+    places: &[String],
+    peers: Option<Arc<Peers>>,
+    cache: &Path,
+    most_bytes: u64,
+) -> Result<Blobs> {
+    if let ([folder], None) = (places, &peers)
         && !is_address(folder)
     {
         return Ok(Blobs::in_folder(Path::new(folder)));
@@ -85,7 +100,9 @@ pub(super) fn blobs(places: &[String], cache: &Path, most_bytes: u64) -> Result<
             Box::new(audit::FolderBlobs::new(Path::new(place)))
         })
     });
-    Ok(Blobs::in_folder(cache).with_sources(sources.collect::<Result<_>>()?, most_bytes))
+    let mut sources: Vec<Box<dyn BlobSource>> = sources.collect::<Result<_>>()?;
+    sources.extend(peers.map(|peers| Box::new(peers) as Box<dyn BlobSource>));
+    Ok(Blobs::in_folder(cache).with_sources(sources, most_bytes))
 }
 
 /// A checkpoint from elsewhere: a file, or the newest one of another copy of the log.

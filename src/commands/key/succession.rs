@@ -15,7 +15,7 @@ use talkoot_network::{
 };
 use talkoot_protocol::{
     challenge::DrawKey,
-    event::{Event, Revoke, Role, Rotate},
+    event::{Event, Revoke, Rotate},
     identity::{Keypair, MemberId},
     link::JoinLink,
     run::RunState,
@@ -83,7 +83,7 @@ impl Rotation {
             if member.successor == Some(successor) {
                 return Ok(None);
             }
-            let draw_key = (member.role == Role::Verifier).then(|| DrawKey::of(&fresh).public());
+            let draw_key = member.draw_key.map(|_| DrawKey::of(&fresh).public());
             Ok(Some(Event::Rotate(Rotate::new(&state.run(), old, &fresh, draw_key))))
         };
         say_in_run(link, signer, rotate)?;

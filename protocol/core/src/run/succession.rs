@@ -10,7 +10,7 @@
 
 use super::{Member, RuleError, RunState};
 use crate::{
-    event::{Revoke, Role, Rotate},
+    event::{Revoke, Rotate},
     identity::MemberId,
 };
 
@@ -45,10 +45,8 @@ impl RunState {
         if taken {
             return Err(refuse("the successor's key has another part in this run"));
         }
-        match (member.role, rotate.draw_key) {
-            (Role::Verifier, None) => return Err(refuse("a verifier has to name its new draw key")),
-            (Role::Trainer, Some(_)) => return Err(refuse("a trainer has no draw key")),
-            _ => {}
+        if rotate.draw_key.is_some() != member.draw_key.is_some() {
+            return Err(refuse("a new draw key comes with it when the member has one, and only then"));
         }
         // A key each round, no more: names cost everybody memory, and a draw must not be had twice.
         let next_round = self.progress.next_round;
