@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER};
 
 use crate::{
     checkpoint::{CheckpointError, SignedCheckpoint},
@@ -112,7 +112,7 @@ impl Fork {
     pub fn keep(&self, dir: &Path) -> io::Result<PathBuf> {
         let name =
             crate::tree::leaf_hash([self.smaller.as_bytes(), self.larger.as_bytes()].concat().as_slice());
-        let dir = dir.join(format!("fork-{}", &data_encoding::HEXLOWER.encode(&name.0[..8])));
+        let dir = dir.join(format!("fork-{}", HEXLOWER.encode(&name.0[..8])));
         fs::create_dir_all(&dir)?;
         let lines: String =
             [self.root].iter().chain(&self.proof).map(|hash| BASE64.encode(&hash.0) + "\n").collect();
