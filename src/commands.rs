@@ -10,6 +10,7 @@ mod demo;
 mod device;
 mod doctor;
 mod eval;
+mod key;
 mod lab;
 mod model;
 mod node;
@@ -29,7 +30,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use talkoot_ledger::VerifierKey;
 use talkoot_network::{Line, NetworkConfig};
-use talkoot_protocol::link::JoinLink;
+use talkoot_protocol::{identity::MemberId, link::JoinLink};
 use tokio_util::sync::CancellationToken;
 
 /// A community trains a vision-language model that no member could train alone, and anyone can check how every weight
@@ -64,6 +65,9 @@ enum Command {
     Node(node::Node),
     /// Checks what others contribute by executing it again.
     Verifier(verifier::Verifier),
+    /// Makes, shows, locks and replaces the keys of members.
+    #[command(subcommand)]
+    Key(key::Key),
     /// Cosigns checkpoints of ledgers, so that nobody can show two people two histories. Anybody can run one.
     #[command(subcommand)]
     Witness(witness::Witness),
@@ -99,6 +103,7 @@ impl Arguments {
             .with_writer(std::io::stderr)
             .with_ansi(false)
             .init();
+        talkoot_network::keyfile::ask_with(key::passphrase_for);
         if let Some(threads) = self.threads {
             rayon::ThreadPoolBuilder::new()
                 .num_threads(threads)
@@ -113,6 +118,7 @@ impl Arguments {
             Command::Coordinator(coordinator) => coordinator.run(),
             Command::Node(node) => node.run(),
             Command::Verifier(verifier) => verifier.run(),
+            Command::Key(key) => key.run(),
             Command::Witness(witness) => witness.run(),
             Command::Proof(proof) => proof.run(),
             Command::Audit(audit) => audit.run(),
@@ -210,6 +216,10 @@ pub(crate) struct Member {
     /// Most GiB of disk for blobs; what the run does not need now makes room, least useful first.
     #[arg(long, value_name = "GIB", value_parser = positive)]
     disk_gib: Option<f64>,
+    /// A key that you keep elsewhere, by its member id (`talkoot key show`): it may revoke this member's key, or put another in
+    /// its place. Named when joining for the first time, and for good.
+    #[arg(long, value_name = "MEMBER")]
+    recovery: Option<MemberId>,
 }
 
 impl Member {

@@ -3,6 +3,7 @@
 mod attack;
 mod converge;
 mod exchange;
+mod log;
 mod member;
 mod wan;
 
@@ -20,6 +21,8 @@ pub(crate) enum Lab {
     Converge(converge::Converge),
     /// Who is caught, when, and at what price: a run of a thousand members on the real rules, some of whom lie.
     Attack(attack::Attack),
+    /// The ledger of a simulated run, for measuring what reads it.
+    Log(log::Log),
     /// A round among emulated home lines: everybody's contribution to everybody. Needs root, as it makes network namespaces.
     Wan(wan::Wan),
     /// A process of a laboratory, told what to do line by line.
@@ -35,6 +38,7 @@ impl Lab {
         match self {
             Self::Converge(converge) => converge.run(),
             Self::Attack(attack) => attack.run(),
+            Self::Log(log) => log.run(),
             Self::Wan(wan) => wan.run(),
             Self::Member(member) => member.run(),
             Self::Exchange(exchange) => exchange.run(),

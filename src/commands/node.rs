@@ -35,6 +35,7 @@ impl Node {
             link: read_link(&self.join)?,
             network: self.listen.network(self.member.line())?,
             disk_bytes: self.member.disk_bytes(),
+            recovery: self.member.recovery,
             cheat: self.cheat,
         };
         self.trains.prepare()?;

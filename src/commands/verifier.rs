@@ -35,6 +35,7 @@ impl Verifier {
             network: self.listen.network(self.member.line())?,
             disk_bytes: self.member.disk_bytes(),
             cheat: self.cheat,
+            recovery: self.member.recovery,
         };
         self.trains.prepare()?;
         serve(|cancel| async move {

@@ -437,8 +437,16 @@ fn conclude(finale: &Finale<'_>) -> Result<Report> {
     let trained = exam.sit(&config, &weights)?;
     let untrained = exam.sit(&config, &State::initial(&config, finale.script.seed))?;
     let (ledger, blobs) = audit::folders_of(finale.run_dir);
-    let options =
-        audit::Options { ledger, blobs, log_key: None, replay: AUDIT_SHARE, seed: finale.script.seed };
+    let options = audit::Options {
+        ledger: audit::LogPlace::Folder(ledger),
+        blobs: audit::Blobs::in_folder(&blobs),
+        log_key: None,
+        replay: AUDIT_SHARE,
+        seed: finale.script.seed,
+        seen: Vec::new(),
+        trail: None,
+        now_ms: audit::now_ms(),
+    };
     let audit = audit::audit(&options, &mut |_| ())?;
     let nodes = finale
         .stage

@@ -1,41 +1,62 @@
 //! The audit: a stranger with the files checks everything that can be checked.
 //!
 //! ```text
-//! 1. the log       signature, every tile, the history of checkpoints          (always)
-//! 2. the rules     the fold: signatures, assignments, draws, verdicts         (always)
+//! 1. the log       signature, every tile, the history of checkpoints, what others were shown   (always)
+//! 2. the rules     the fold: signatures, assignments, draws, verdicts                          (always)
 //! 3. the states    every aggregation, from the first weights to the last      (as far as blobs are there)
 //! 4. the training  a share of the contributions, executed again               (as much as is asked for)
 //! ```
+//! 1 to 4 happen in one pass: each entry is proven to be in the log, folded, and forgotten.
 
 mod blobs;
+mod fold;
+mod heads;
 mod page;
+mod peers;
+mod progress;
 mod report;
 mod states;
+mod web;
 
-use std::path::{Path, PathBuf};
-
-use talkoot_ledger::{
-    Folder, Policy, ReadError, SignedCheckpoint, TileSource as _, VerifierKey, note::MAX_NOTE_BYTES, reader,
-};
-use talkoot_protocol::{
-    event::Event,
-    run::{Phase, RuleError, RunState},
+use std::{
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
+use talkoot_ledger::{Folder, ReadError, SignedCheckpoint, TileSource, VerifierKey, reader};
+use talkoot_witness::HttpLog;
+
+pub use blobs::{BlobSource, Blobs, FolderBlobs};
+pub use heads::Seen;
 pub use page::page;
-pub use report::{Counts, Lie, Report, Unchecked, Verdict};
+pub use peers::{Peers, PeersError};
+pub use progress::{Listener, Progress};
+pub use report::{Counts, Head, Lie, Report, Unchecked, Verdict};
 pub use states::describe;
+pub use web::WebBlobs;
 
-use blobs::Blobs;
-use states::States;
+use fold::Fold;
+use heads::Heads;
+
+/// Longest file of a verifier key that is read, in bytes.
+const MAX_VKEY_BYTES: u64 = 4_096;
+
+/// Where a log is.
+#[derive(Debug, Clone)]
+pub enum LogPlace {
+    /// In a folder.
+    Folder(PathBuf),
+    /// Behind a web server.
+    Web(HttpLog),
+}
 
 /// What is audited, and how much of it.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Folder of the log.
-    pub ledger: PathBuf,
-    /// Folder with blobs as files named by their hash.
-    pub blobs: PathBuf,
+    /// The log.
+    pub ledger: LogPlace,
+    /// The blobs.
+    pub blobs: Blobs,
     /// The log's verifier key, when the auditor has it from elsewhere; otherwise the one that lies beside the log is
     /// taken, and the report says so.
     pub log_key: Option<String>,
@@ -43,6 +64,12 @@ pub struct Options {
     pub replay: f64,
     /// Seed of the choice which ones; an auditor who wants to be unpredictable draws it at random.
     pub seed: u64,
+    /// Checkpoints that the auditor has from elsewhere.
+    pub seen: Vec<Seen>,
+    /// A folder in which audits leave the checkpoints that they were shown, for later ones to be held against.
+    pub trail: Option<PathBuf>,
+    /// The auditor's clock: milliseconds since 1970.
+    pub now_ms: u64,
 }
 
 /// Why there is no report at all.
@@ -60,141 +87,91 @@ pub enum AuditError {
     Unreadable(String),
 }
 
-/// Audits a run. `progress` hears what is being done.
+/// Audits a run. `listener` hears what is being done.
 ///
 /// # Errors
 ///
 /// [`AuditError`] when there is nothing to audit. What is found wrong is in the report.
-pub fn audit(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Report, AuditError> {
-    let key = log_key(options)?;
-    let folder = Folder::new(&options.ledger);
+pub fn audit(options: &Options, listener: &mut Listener<'_>) -> Result<Report, AuditError> {
+    let (source, folder): (Box<dyn TileSource>, Option<Folder>) = match &options.ledger {
+        LogPlace::Folder(dir) => (Box::new(Folder::new(dir)), Some(Folder::new(dir))),
+        LogPlace::Web(log) => (Box::new(log.clone()), None),
+    };
+    let key = log_key(options, &*source)?;
     let mut report = Report::new(options.log_key.is_some());
-    progress("the log: signature, tiles, history");
-    let mut entries: Vec<Vec<u8>> = Vec::new();
-    let signed = match reader::replay(&folder, &key, |_, entry| entries.push(entry.to_vec())) {
+    let mut progress = Progress::beginning("the log: signature, tiles");
+    listener(&progress);
+    let mut fold = Fold::new(options, &key);
+    let signed = match replay(&*source, &key, &mut fold, &mut report, &mut progress, listener) {
         Ok(signed) => signed,
-        Err(ReadError::Io { path, source }) => {
-            return Err(AuditError::Unreadable(format!("{path}: {source}")));
-        }
+        Err(error) if error.is_inconclusive() => return Err(AuditError::Unreadable(chain(&error))),
         Err(error) => {
             report.lie(Lie::Log { reason: chain(&error) });
+            fold.finish(&mut report);
             return Ok(report);
         }
     };
+    progress.doing = "the checkpoints: history, witnesses, age".to_owned();
+    listener(&progress);
     report.counts.entries = signed.checkpoint.size;
     report.root = signed.checkpoint.root.to_string();
-    match reader::verify_history(&folder, &key, &signed.checkpoint) {
-        Ok(kept) => report.counts.checkpoints = kept,
-        Err(error) => report.lie(Lie::Log { reason: chain(&error) }),
+    let heads = Heads { source: &*source, folder: folder.as_ref(), key: &key, newest: &signed };
+    let mut seen = options.seen.clone();
+    seen.extend(options.trail.iter().flat_map(|dir| heads::trail(dir, &key)));
+    heads.compare(&seen, &mut report);
+    if let Some(state) = fold.state() {
+        let policy = state.manifest().terms.policy();
+        heads.check_witnesses(&policy, &mut report);
+        let head = heads.age(&policy, state.time_ms(), options.now_ms);
+        let most_s = state.manifest().terms.deadlines.most_age_s();
+        if !state.progress().ended && head.age_s > most_s {
+            report.unchecked(Unchecked::StandsStill { age_s: head.age_s, most_s });
+        }
+        report.head = Some(head);
     }
-    progress("the rules: every entry, in order");
-    if let Err((index, error)) = walk(&entries, &key, options, &mut report, progress) {
-        report.lie(Lie::Rule { entry: index, reason: error.to_string() });
-    }
-    if let Some(manifest) = entries.first().and_then(|first| RunState::begin(first).ok()) {
-        check_witnesses(&folder, &key, &manifest.manifest().terms.policy(), &signed, &mut report);
+    fold.finish(&mut report);
+    if let Some(dir) = &options.trail
+        && report.verdict() != Verdict::Lie
+        && let Err(error) = heads::keep_in_trail(dir, &key, &signed)
+    {
+        tracing::warn!(%error, dir = %dir.display(), "this audit leaves no trail");
     }
     Ok(report)
 }
 
-/// Whether the newest checkpoint and all that were kept have the quorum that the manifest demands. Those of the empty log
-/// and of the manifest alone are made before witnesses can know the log.
-fn check_witnesses(
-    folder: &Folder,
+/// Proves every entry to be in the signed log, and lets the fold take it.
+fn replay(
+    source: &dyn TileSource,
     key: &VerifierKey,
-    policy: &Policy,
-    newest: &SignedCheckpoint,
+    fold: &mut Fold<'_>,
     report: &mut Report,
-) {
-    if !policy.demands_witnesses() {
-        report.unchecked(Unchecked::NoWitnesses);
-        return;
-    }
-    let kept = folder.kept_checkpoints().unwrap_or_default().into_iter().filter_map(|path| {
-        let note = folder.read(&path, MAX_NOTE_BYTES as u64 + 1).ok().flatten()?;
-        Some((path, note))
-    });
-    let newest = ("checkpoint".to_owned(), newest.note.clone().into_bytes());
-    for (path, note) in kept.chain([newest]) {
-        let size = SignedCheckpoint::verify(&note, key).map_or(u64::MAX, |signed| signed.checkpoint.size);
-        if size > 1
-            && let Err(error) = policy.verify(&note, key)
-        {
-            report.lie(Lie::Log { reason: format!("{path}: {error}") });
+    progress: &mut Progress,
+    listener: &mut Listener<'_>,
+) -> Result<SignedCheckpoint, ReadError> {
+    let signed = reader::current(source, key)?;
+    progress.of = signed.checkpoint.size;
+    reader::replay_to(source, &signed.checkpoint, |index, entry| {
+        if let Some(round) = fold.take(index, entry, report) {
+            progress.doing = format!("round {round}: rules, weights, contributions");
+            progress.done = index;
+            listener(progress);
         }
-    }
+    })?;
+    progress.done = progress.of;
+    Ok(signed)
 }
 
-fn log_key(options: &Options) -> Result<VerifierKey, AuditError> {
+fn log_key(options: &Options, source: &dyn TileSource) -> Result<VerifierKey, AuditError> {
+    let no_key = |reason: String| AuditError::NoKey { reason };
     let text = match &options.log_key {
         Some(text) => text.clone(),
         None => {
-            let path = options.ledger.join("log.vkey");
-            std::fs::read_to_string(&path)
-                .map_err(|error| AuditError::NoKey { reason: format!("{}: {error}", path.display()) })?
+            let read = source.read("log.vkey", MAX_VKEY_BYTES).map_err(|error| no_key(error.to_string()))?;
+            let bytes = read.ok_or_else(|| no_key("there is no log.vkey beside the log".to_owned()))?;
+            String::from_utf8_lossy(&bytes).into_owned()
         }
     };
-    text.trim()
-        .parse()
-        .map_err(|error: talkoot_ledger::note::KeyError| AuditError::NoKey { reason: error.to_string() })
-}
-
-/// Folds the entries and hands every settled round to the state checks.
-fn walk(
-    entries: &[Vec<u8>],
-    key: &VerifierKey,
-    options: &Options,
-    report: &mut Report,
-    progress: &mut dyn FnMut(&str),
-) -> Result<(), (u64, RuleError)> {
-    let Some(first) = entries.first() else { return Ok(()) };
-    let mut state = RunState::begin(first).map_err(|error| (0, error))?;
-    report.run = state.run().to_string();
-    report.name.clone_from(&state.manifest().terms.name);
-    if state.manifest().bindings.log_key != key.to_string() {
-        report.lie(Lie::Log {
-            reason: "the manifest names another log key than the one that signed".to_owned(),
-        });
-    }
-    let mut states = States::new(state.manifest(), Blobs::new(&options.blobs), options);
-    for (index, entry) in (1u64..).zip(&entries[1..]) {
-        let before = state.clone();
-        let event = state.apply(entry).map_err(|error| (index, error))?;
-        match &event {
-            // The round before is settled by what comes after it.
-            Event::RoundOpen(open) => {
-                if let Some(round) = before.round() {
-                    progress(&format!("round {}: weights and contributions", round.open.round));
-                    states.settle(&before, round, open.start_state, report);
-                }
-            }
-            Event::End(end) => {
-                if let Some(round) = before.round() {
-                    states.settle(&before, round, end.state, report);
-                }
-            }
-            _ => {}
-        }
-    }
-    let totals = state.totals();
-    report.counts.rounds = state.progress().next_round;
-    report.counts.contributions = totals.sealed;
-    report.counts.verdicts = totals.passed + totals.failed + totals.inconclusive;
-    report.excluded = state
-        .members()
-        .iter()
-        .filter(|(_, member)| member.excluded.is_some())
-        .map(|(id, _)| id.to_string())
-        .collect();
-    report.state = state.state().digest.to_string();
-    if state.phase() != Phase::Ended {
-        report.unchecked(Unchecked::NotEnded { phase: state.phase().to_string() });
-    }
-    if report.counts.replayed < report.counts.contributions {
-        let left = report.counts.contributions - report.counts.replayed;
-        report.note_not_replayed(left);
-    }
-    Ok(())
+    text.trim().parse().map_err(|error: talkoot_ledger::note::KeyError| no_key(error.to_string()))
 }
 
 /// An error with its causes in one line.
@@ -202,11 +179,20 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
         source = cause.source();
     }
     text
+}
+
+/// This machine's clock: milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The folders of a run as the coordinator keeps it: `ledger` and `store/blobs` below `dir`.

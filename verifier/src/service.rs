@@ -44,6 +44,8 @@ pub struct Options {
     pub disk_bytes: Option<u64>,
     /// A lie to rehearse.
     pub cheat: Option<Cheat>,
+    /// A key kept elsewhere that may revoke or replace this verifier's; named when it joins, and not changed later.
+    pub recovery: Option<MemberId>,
 }
 
 /// Why a verifier stopped.
@@ -84,6 +86,7 @@ pub struct Verifier {
     draw_key: DrawKey,
     dir: PathBuf,
     cheat: Option<Cheat>,
+    recovery: Option<MemberId>,
 }
 
 /// What a verifier found, and what shows it to others.
@@ -129,6 +132,7 @@ impl Verifier {
             draw_key,
             dir: options.dir,
             cheat: options.cheat,
+            recovery: options.recovery,
         })
     }
 
@@ -191,7 +195,12 @@ impl Verifier {
 
     async fn join(&mut self) -> Result<bool, VerifierError> {
         let draw_key = Some(self.draw_key.public());
-        let join = Join { role: Role::Verifier, seen: self.follower.state().size(), draw_key };
+        let join = Join {
+            role: Role::Verifier,
+            seen: self.follower.state().size(),
+            draw_key,
+            recovery: self.recovery,
+        };
         match self.follower.submit(&Event::Join(join)).await {
             Submission::Accepted { .. } => Ok(true),
             Submission::Refused { reason } => {

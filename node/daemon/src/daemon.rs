@@ -46,6 +46,8 @@ pub struct Options {
     pub network: NetworkConfig,
     /// Most bytes that the blobs may take of the disk; only the disk limits them when left out.
     pub disk_bytes: Option<u64>,
+    /// A key kept elsewhere that may revoke or replace this node's; named when it joins, and not changed later.
+    pub recovery: Option<MemberId>,
     /// A lie to rehearse.
     pub cheat: Option<Cheat>,
 }
@@ -88,6 +90,14 @@ pub enum NodeError {
         /// Ledger index of the penalty.
         penalty: u64,
     },
+    /// The key was rotated or revoked.
+    #[error(
+        "this node's key ends with entry {index} of the ledger; when that was not you, somebody else has it: talk with the run's operator"
+    )]
+    RetiredKey {
+        /// Ledger index of the rotation or revocation.
+        index: u64,
+    },
     /// The training thread died.
     #[error("the training thread panicked; the log of this process says where")]
     Panicked,
@@ -112,6 +122,7 @@ pub struct Node {
     pending: Pending,
     status: Status,
     status_path: PathBuf,
+    recovery: Option<MemberId>,
     cheat: Option<Cheat>,
     previous: Previous,
     revealed: Option<u64>,
@@ -144,6 +155,7 @@ impl Node {
             weights: Weights::new(network.clone(), store.clone()),
             pending: Pending::new(options.dir.join("commit.pending")),
             status_path: options.dir.join("status.json"),
+            recovery: options.recovery,
             cheat: options.cheat,
             previous: None,
             revealed: None,
@@ -215,6 +227,7 @@ impl Node {
                     return Ok(());
                 }
                 Task::Excluded(penalty) => return Err(NodeError::Excluded { penalty }),
+                Task::Retired(index) => return Err(NodeError::RetiredKey { index }),
                 Task::Train | Task::Wait => false,
             };
             if stepped {
@@ -255,7 +268,12 @@ impl Node {
 
     async fn join(&mut self) -> Result<bool, NodeError> {
         self.say("joining the run")?;
-        let join = Join { role: Role::Trainer, seen: self.follower.state().size(), draw_key: None };
+        let join = Join {
+            role: Role::Trainer,
+            seen: self.follower.state().size(),
+            draw_key: None,
+            recovery: self.recovery,
+        };
         match self.follower.submit(&Event::Join(join)).await {
             Submission::Accepted { index } => {
                 tracing::info!(index, "joined the run");
@@ -512,6 +530,7 @@ impl Node {
         let (reach, ways) = (*self.network.reach().borrow(), self.network.ways().borrow().clone());
         self.status.reachability = reach.reachability.to_string();
         self.status.relays = reach.relays;
+        self.status.alarm = self.follower.alarm().map(ToString::to_string);
         self.status.peers = self.network.connected().len();
         (self.status.punched, self.status.unreachable) = (ways.punched.len(), ways.unreachable.len());
         if let Some(training) = training {

@@ -41,6 +41,9 @@ pub struct Status {
     /// Members that there is no direct way to; seeders pass on what they have.
     #[serde(default)]
     pub unreachable: usize,
+    /// Why the log may not be what it seems: it stands still, or is kept back from us.
+    #[serde(default)]
+    pub alarm: Option<String>,
     /// The state that it holds.
     pub state: String,
     /// Traffic of every round so far.

@@ -23,6 +23,8 @@ pub enum Task {
     Stop,
     /// The member was excluded; the ledger index of the penalty.
     Excluded(u64),
+    /// The member's key was rotated or revoked; the ledger index of that.
+    Retired(u64),
 }
 
 /// What the ledger asks of `me`, a training member, next. `revealed` is the last round whose blobs were revealed.
@@ -34,6 +36,9 @@ pub fn next_task(state: &RunState, me: &MemberId, revealed: Option<u64>) -> Task
     let Some(member) = state.members().get(me) else { return Task::Join };
     if let Some(penalty) = member.excluded {
         return Task::Excluded(penalty);
+    }
+    if let Some(index) = member.retired {
+        return Task::Retired(index);
     }
     if member.left {
         return Task::Join;

@@ -29,6 +29,15 @@ pub enum ReplicaError {
         /// The rule.
         source: RuleError,
     },
+    /// The operator has signed two histories.
+    #[error(
+        "the log's operator has signed two histories; this member takes no part in either, and keeps the evidence in {}: publish it, anybody can check it",
+        evidence.display()
+    )]
+    Forked {
+        /// Where the evidence is kept.
+        evidence: PathBuf,
+    },
     /// Somebody answered with another run's manifest.
     #[error("the run {} was asked for, but the manifest that came is that of {}", expected.short(), got.short())]
     OtherRun {

@@ -2,13 +2,13 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use talkoot_ledger::{Mirror, VerifierKey};
+use talkoot_ledger::{Fork, Mirror, MirrorError, SignedCheckpoint, VerifierKey};
 use talkoot_network::{Network, NetworkEvent, Offence};
 use talkoot_protocol::{
-    announcement::{self, Listener},
+    announcement,
     entry::Statement,
     event::{Event, Leave},
     identity::{Keypair, MemberId},
@@ -18,7 +18,11 @@ use talkoot_protocol::{
 };
 use tokio::sync::mpsc::Receiver;
 
-use crate::{ReplicaError, receipts::Receipts};
+use crate::{
+    ReplicaError,
+    heads::{Alarm, Heads, Heard},
+    receipts::Receipts,
+};
 
 /// How often the head is asked for when no gossip says that there is something new. Gossip is the fast path;
 /// this bounds the delay when it is lost.
@@ -26,6 +30,9 @@ const POLL: Duration = Duration::from_millis(700);
 
 /// Pause before the same question is asked again of peers who did not answer.
 const RETRY: Duration = Duration::from_millis(300);
+
+/// How long the word of a fork is given to spread before this member stops.
+const SPREAD: Duration = Duration::from_secs(2);
 
 /// How long a member that leaves waits for the coordinator to take its farewell.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -40,7 +47,10 @@ pub struct Follower {
     mirror_dir: PathBuf,
     receipts: Receipts,
     state: RunState,
-    heads: Listener,
+    log_key: VerifierKey,
+    heads: Heads,
+    /// Evidence that the log has two histories, heard and not yet acted upon.
+    fork: Option<Box<Fork>>,
 }
 
 /// What became of a statement.
@@ -98,7 +108,7 @@ impl Follower {
             None => Mirror::open(dir, &log_key)?,
         };
         mirror.require(state.manifest().terms.policy());
-        let receipts = Receipts::new(dir, log_key);
+        let receipts = Receipts::new(dir, log_key.clone());
         for index in 1..mirror.size() {
             let entry = mirror.entry(index)?;
             state.apply(&entry).map_err(|source| ReplicaError::BrokenRule {
@@ -118,7 +128,9 @@ impl Follower {
             mirror_dir: dir.to_owned(),
             receipts,
             state,
-            heads: Listener::default(),
+            heads: Heads::new(dir, log_key.clone()),
+            log_key,
+            fork: None,
         })
     }
 
@@ -157,9 +169,38 @@ impl Follower {
     ///
     /// # Errors
     ///
-    /// [`ReplicaError::Mirror`] when the log was forked or rewritten or a checkpoint lacks the quorum of witnesses that
-    /// the manifest demands, [`ReplicaError::BrokenRule`] when an entry breaks a rule, [`ReplicaError::Receipt`].
+    /// [`ReplicaError::Forked`] when the log has signed two histories, by what we or others were shown;
+    /// [`ReplicaError::Mirror`] when it was rewritten or a checkpoint lacks the quorum of witnesses that the manifest demands,
+    /// [`ReplicaError::BrokenRule`] when an entry breaks a rule, [`ReplicaError::Receipt`].
     pub async fn sync(&mut self) -> Result<u64, ReplicaError> {
+        if let Some(fork) = self.fork.take() {
+            return Err(self.forked(&fork).await);
+        }
+        let new = self.fetch().await?;
+        if let Some(fork) = self.heads.review(&self.mirror) {
+            return Err(self.forked(&fork).await);
+        }
+        if let Some(head) = self.heads.to_tell(&self.mirror, self.state.run(), &self.key) {
+            self.network.publish(announcement::topic(&self.state.run()), head.to_bytes()).await;
+        }
+        self.heads.alarm(&self.mirror, &self.state, now_ms());
+        Ok(new)
+    }
+
+    /// Why the log may not be what it seems, as of the last [`sync`](Self::sync).
+    pub const fn alarm(&self) -> Option<&Alarm> {
+        self.heads.last_alarm()
+    }
+
+    /// Keeps the evidence of a fork, tells everybody, and returns what has to be said to the owner.
+    async fn forked(&self, fork: &Fork) -> ReplicaError {
+        let (announcement, evidence) = self.heads.keep(fork, self.state.run(), &self.key);
+        self.network.publish(announcement::topic(&self.state.run()), announcement.to_bytes()).await;
+        tokio::time::sleep(SPREAD).await;
+        ReplicaError::Forked { evidence }
+    }
+
+    async fn fetch(&mut self) -> Result<u64, ReplicaError> {
         let mut new = 0u64;
         loop {
             let from = self.mirror.size();
@@ -173,7 +214,9 @@ impl Follower {
                 return Ok(new);
             }
             let entries: Vec<Vec<u8>> = entries.into_iter().map(|entry| entry.to_vec()).collect();
-            self.mirror.extend(&entries, &note)?;
+            if let Err(error) = self.mirror.extend(&entries, &note) {
+                return Err(self.accuse(error).await);
+            }
             for (index, entry) in (from..).zip(&entries) {
                 let broken =
                     |source| ReplicaError::BrokenRule { index, mirror: self.mirror_dir.clone(), source };
@@ -193,6 +236,18 @@ impl Follower {
         }
     }
 
+    /// An extension was refused. Where the coordinator itself has shown two histories, that is a fork like any other.
+    async fn accuse(&self, error: MirrorError) -> ReplicaError {
+        let MirrorError::Equivocation { our_note, their_note, .. } = &error else { return error.into() };
+        let Ok(ours) = SignedCheckpoint::verify(our_note.as_bytes(), &self.log_key) else {
+            return error.into();
+        };
+        match Fork::find(self.mirror.folder(), &self.log_key, &ours, their_note) {
+            Ok(Some(fork)) => self.forked(&fork).await,
+            _ => error.into(),
+        }
+    }
+
     /// Waits until there may be something new: gossip of a head, or a moment has passed.
     ///
     /// Cancel-safe: an event that was taken is only a hint to look.
@@ -205,8 +260,13 @@ impl Follower {
                 () = &mut pause => return,
                 event = self.events.recv() => match event {
                     Some(NetworkEvent::Gossip { topic: heard, from, body }) if heard == topic => {
-                        match self.heads.take(&body, &self.state.run(), &self.coordinator()) {
-                            Ok(_) => return,
+                        match self.heads.hear(&body, &self.mirror, &self.state) {
+                            Ok(Heard::News) => return,
+                            Ok(Heard::Nothing) => {}
+                            Ok(Heard::Fork(fork)) => {
+                                self.fork = Some(fork);
+                                return;
+                            }
                             Err(error) if error.is_offence() => {
                                 tracing::warn!(from = %from.short(), %error, "an announcement is refused");
                                 self.network.blame(from, Offence::Lie).await;
@@ -214,9 +274,8 @@ impl Follower {
                             Err(error) => tracing::debug!(from = %from.short(), %error, "an announcement is left aside"),
                         }
                     }
-                    Some(NetworkEvent::Request { reply, .. }) => {
-                        let reason = "this member does not serve the ledger".to_owned();
-                        reply.send(Response::NotServed { reason }.to_bytes());
+                    Some(NetworkEvent::Request { body, reply, .. }) => {
+                        reply.send(self.answer(&body).to_bytes());
                     }
                     Some(NetworkEvent::Connected(member)) if member == self.coordinator() => return,
                     Some(_) => {}
@@ -270,6 +329,15 @@ impl Follower {
         }
     }
 
+    /// What another member is told: the head that we hold, so that it can be held against others.
+    fn answer(&self, request: &[u8]) -> Response {
+        match (Request::from_bytes(request), self.mirror.checkpoint_note()) {
+            (Ok(Request::Head), Some(note)) => Response::Head { note: note.to_owned() },
+            (Err(error), _) => Response::NotServed { reason: error.to_string() },
+            _ => Response::NotServed { reason: "this member serves its head alone".to_owned() },
+        }
+    }
+
     /// Signs `event` and hands it to the coordinator.
     pub async fn submit(&self, event: &Event) -> Submission {
         let statement = Statement::sign(self.state.run(), &self.key, event);
@@ -283,6 +351,12 @@ impl Follower {
             None => Submission::Unreachable,
         }
     }
+}
+
+/// This machine's clock: milliseconds since 1970.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn parse_log_key(text: &str) -> Result<VerifierKey, ReplicaError> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Follower   the member's own copy of the ledger, the fold over it, and the way to the coordinator
+//! Heads      what others say of the log: is it the same for all, does it go on
 //! Receipts   proofs of the member's own commits and verdicts
 //! Inputs     the model's config, the data sets' indexes, the shards that some work needs
 //! Weights    the state that the run has agreed on, moved on by every closed round
@@ -12,11 +13,13 @@
 mod error;
 pub mod exchange;
 mod follower;
+mod heads;
 mod inputs;
 mod receipts;
 mod weights;
 
 pub use error::ReplicaError;
 pub use follower::{Follower, Submission};
+pub use heads::Alarm;
 pub use inputs::Inputs;
 pub use weights::Weights;

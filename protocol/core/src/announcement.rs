@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Encode, bytes::ByteVec};
 
 use crate::{
     canonical::{self, CanonicalError},
@@ -36,6 +36,30 @@ pub enum Body {
         #[n(0)]
         note: String,
     },
+    /// The log has signed two histories. Whoever hears it can check it alone: the two notes, and the hashes that lead from the
+    /// larger tree's root at the smaller size to the larger root.
+    #[n(1)]
+    Fork {
+        /// The note of the smaller tree.
+        #[n(0)]
+        smaller: String,
+        /// The note of the larger one, or of another one of that size.
+        #[n(1)]
+        larger: String,
+        /// Root of the larger tree at the smaller size, and the proof's hashes: 32 bytes each, joined.
+        #[n(2)]
+        proof: ByteVec,
+    },
+}
+
+impl Body {
+    /// What is counted apart: numbers grow within a kind.
+    const fn kind(&self) -> u8 {
+        match self {
+            Self::Head { .. } => 0,
+            Self::Fork { .. } => 1,
+        }
+    }
 }
 
 /// What was signed.
@@ -55,7 +79,7 @@ pub struct Announcement {
     /// Who says it.
     #[n(2)]
     pub author: MemberId,
-    /// Grows with each announcement of the author; for a head, the size of the log.
+    /// Grows with each announcement of the author and kind; for a head, the size of the log, for a fork, that of the larger tree.
     #[n(3)]
     pub number: u64,
     /// What is said.
@@ -88,7 +112,7 @@ pub enum AnnouncementError {
         expected: RunId,
     },
     /// By somebody who has nothing to say on this topic.
-    #[error("member {} does not announce heads", author.short())]
+    #[error("{} has no part in the run, and announces something", author.short())]
     OtherAuthor {
         /// Who signed.
         author: MemberId,
@@ -112,9 +136,10 @@ pub enum AnnouncementError {
 }
 
 impl AnnouncementError {
-    /// Whether whoever made it has lied or sent garbage; old ones are nobody's fault.
+    /// Whether whoever made it has lied or sent garbage. Old ones are nobody's fault, and who has no part in the run may have
+    /// joined a moment ago.
     pub const fn is_offence(&self) -> bool {
-        matches!(self, Self::Encoding(_) | Self::BadSignature { .. } | Self::OtherAuthor { .. })
+        matches!(self, Self::Encoding(_) | Self::BadSignature { .. })
     }
 }
 
@@ -158,11 +183,11 @@ pub fn topic(run: &RunId) -> String {
 /// A listener's memory: what it has taken from whom.
 #[derive(Debug, Clone, Default)]
 pub struct Listener {
-    last: BTreeMap<MemberId, u64>,
+    last: BTreeMap<(MemberId, u8), u64>,
 }
 
 impl Listener {
-    /// Takes an announcement of `author` about `run`, once, in the order of the numbers.
+    /// Takes an announcement about `run` by somebody who `may_speak`, once, in the order of the numbers.
     ///
     /// # Errors
     ///
@@ -171,23 +196,24 @@ impl Listener {
         &mut self,
         bytes: &[u8],
         run: &RunId,
-        author: &MemberId,
+        may_speak: impl Fn(&MemberId) -> bool,
     ) -> Result<Announcement, AnnouncementError> {
         let announcement = Announcement::from_bytes(bytes)?;
         if announcement.run != *run {
             return Err(AnnouncementError::OtherRun { got: announcement.run, expected: *run });
         }
-        if announcement.author != *author {
-            return Err(AnnouncementError::OtherAuthor { author: announcement.author });
+        let (author, number) = (announcement.author, announcement.number);
+        if !may_speak(&author) {
+            return Err(AnnouncementError::OtherAuthor { author });
         }
-        let number = announcement.number;
-        match self.last.get(author) {
-            Some(&last) if number <= last => Err(AnnouncementError::Old { author: *author, number, last }),
+        let whose = (author, announcement.body.kind());
+        match self.last.get(&whose) {
+            Some(&last) if number <= last => Err(AnnouncementError::Old { author, number, last }),
             _ => {
                 if self.last.len() >= MAX_AUTHORS {
                     self.last.pop_first();
                 }
-                self.last.insert(*author, number);
+                self.last.insert(whose, number);
                 Ok(announcement)
             }
         }
@@ -219,30 +245,34 @@ mod tests {
         let mut listener = Listener::default();
         let mut taken = Vec::new();
         for number in [3, 3, 1, 5, 4, 5, 6, 3] {
-            if let Ok(announcement) = listener.take(&head(number), &run(), &key().id()) {
+            if let Ok(announcement) = listener.take(&head(number), &run(), |id| *id == key().id()) {
                 taken.push(announcement.number);
             }
         }
         assert_eq!(taken, [3, 5, 6]);
-        let old = listener.take(&head(6), &run(), &key().id()).unwrap_err();
+        let old = listener.take(&head(6), &run(), |_| true).unwrap_err();
         assert!(matches!(old, AnnouncementError::Old { number: 6, last: 6, .. }) && !old.is_offence());
     }
 
     #[test]
     fn an_announcement_of_another_run_author_or_purpose_is_left_aside() {
         let mut listener = Listener::default();
-        let other_run = listener.take(&head(1), &Digest::of(b"other"), &key().id()).unwrap_err();
+        let other_run = listener.take(&head(1), &Digest::of(b"other"), |_| true).unwrap_err();
         assert!(matches!(other_run, AnnouncementError::OtherRun { .. }));
         let somebody = Keypair::from_seed([4; 32]);
-        let author = listener.take(&head(1), &run(), &somebody.id()).unwrap_err();
-        assert!(matches!(author, AnnouncementError::OtherAuthor { .. }) && author.is_offence());
+        let author = listener.take(&head(1), &run(), |id| *id == somebody.id()).unwrap_err();
+        assert!(matches!(author, AnnouncementError::OtherAuthor { .. }) && !author.is_offence());
         // the same bytes signed for another purpose
         let mut forged = Announcement::from_bytes(&head(1)).unwrap();
         let signed = Signed(1, &forged.run, &forged.author, 1, &forged.body);
         forged.signature = key().sign("talkoot/statement/v1", &canonical::to_bytes(&signed));
         let error = Announcement::from_bytes(&forged.to_bytes()).unwrap_err();
         assert!(matches!(error, AnnouncementError::BadSignature { .. }) && error.is_offence());
-        assert!(listener.take(&head(1), &run(), &key().id()).is_ok(), "refusals change nothing");
+        assert!(listener.take(&head(1), &run(), |_| true).is_ok(), "refusals change nothing");
+        let fork = Body::Fork { smaller: "a".to_owned(), larger: "b".to_owned(), proof: vec![0; 32].into() };
+        let fork = Announcement::sign(run(), &key(), 1, fork).to_bytes();
+        assert!(listener.take(&fork, &run(), |_| true).is_ok(), "a fork is no old head");
+        assert!(listener.take(&fork, &run(), |_| true).is_err());
     }
 
     proptest! {

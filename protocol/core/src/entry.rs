@@ -165,7 +165,7 @@ mod tests {
     };
 
     fn statement() -> Statement {
-        let event = Event::Join(Join { role: Role::Trainer, seen: 3, draw_key: None });
+        let event = Event::Join(Join { role: Role::Trainer, seen: 3, draw_key: None, recovery: None });
         Statement::sign(Digest::of(b"run"), &Keypair::from_seed([3; 32]), &event)
     }
 

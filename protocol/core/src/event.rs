@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 use crate::{
     challenge::DrawProof,
     digest::{BlobRef, Digest},
-    identity::MemberId,
+    identity::{Keypair, MemberId, Signature},
     manifest::Manifest,
 };
 
@@ -54,6 +54,12 @@ pub enum Event {
     /// A member missed the seal, and keeps what it had to say for a later round.
     #[n(12)]
     Late(#[n(0)] Box<Late>),
+    /// A member goes on under another key; by its own or its recovery key.
+    #[n(14)]
+    Rotate(#[n(0)] Rotate),
+    /// A member's key is worth nothing any more; by itself or by the member's recovery key.
+    #[n(15)]
+    Revoke(#[n(0)] Revoke),
 }
 
 impl Event {
@@ -73,6 +79,8 @@ impl Event {
             Self::Penalty(_) => "penalty",
             Self::End(_) => "end",
             Self::Late(_) => "late",
+            Self::Rotate(_) => "rotate",
+            Self::Revoke(_) => "revoke",
         }
     }
 }
@@ -111,6 +119,9 @@ pub struct Join {
     /// A verifier's key for its draws (vrf-r255); trainers have none.
     #[n(2)]
     pub draw_key: Option<Digest>,
+    /// A key that is kept elsewhere and can revoke or replace the member's, should that be lost or stolen.
+    #[n(3)]
+    pub recovery: Option<MemberId>,
 }
 
 /// A member leaves.
@@ -384,6 +395,54 @@ pub struct Penalty {
     /// Ledger index of the verdict that is the cause.
     #[n(1)]
     pub verdict: u64,
+}
+
+/// Signing domain of a successor's consent.
+pub const SUCCESSION_DOMAIN: &str = "talkoot/succession/v1";
+
+/// A member goes on under another key.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Rotate {
+    /// The key that ends.
+    #[n(0)]
+    pub member: MemberId,
+    /// The key that the member has from now on; one that was never a member's.
+    #[n(1)]
+    pub successor: MemberId,
+    /// A verifier's new key for its draws.
+    #[n(2)]
+    pub draw_key: Option<Digest>,
+    /// The successor's signature over run, old and new key: nobody can be made the heir of a key that they do not have.
+    #[n(3)]
+    pub consent: Signature,
+}
+
+impl Rotate {
+    /// What `member` says, or its recovery key, when `successor` is to follow it in `run`.
+    pub fn new(run: &Digest, member: MemberId, successor: &Keypair, draw_key: Option<Digest>) -> Self {
+        let consent = successor.sign(SUCCESSION_DOMAIN, &succession(run, &member, &successor.id()));
+        Self { member, successor: successor.id(), draw_key, consent }
+    }
+
+    /// Whether the successor agrees.
+    pub(crate) fn is_agreed(&self, run: &Digest) -> bool {
+        let message = succession(run, &self.member, &self.successor);
+        self.successor.verifies(SUCCESSION_DOMAIN, &message, &self.consent)
+    }
+}
+
+fn succession(run: &Digest, old: &MemberId, new: &MemberId) -> Vec<u8> {
+    [*run.as_bytes(), *old.as_bytes(), *new.as_bytes()].concat()
+}
+
+/// A member's key is worth nothing any more.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Revoke {
+    /// The key.
+    #[n(0)]
+    pub member: MemberId,
 }
 
 /// The run is over.

@@ -13,10 +13,11 @@ mod error;
 mod member;
 mod membership;
 mod round;
+mod succession;
 mod training;
 mod verification;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use talkoot_ledger::tree::{CompactRange, Hash, leaf_hash};
 
@@ -81,6 +82,8 @@ pub struct RunState {
     /// The last agreed state; what the next round starts from once the current one is settled.
     state: BlobRef,
     round: Option<Round>,
+    /// The round before, as it was when the next one opened; shared, so that copies of the state stay cheap.
+    settled: Option<Arc<Round>>,
     totals: Totals,
 }
 
@@ -117,6 +120,7 @@ impl RunState {
             cursor: Cursor::default(),
             state: manifest.bindings.initial_state,
             round: None,
+            settled: None,
             totals: Totals::default(),
             manifest: *manifest,
         })
@@ -148,6 +152,9 @@ impl RunState {
 
     fn apply_event(&mut self, entry: &Entry, event: &Event) -> Result<(), RuleError> {
         let author = entry.statement.author;
+        if let Some(index) = self.members.get(&author).and_then(|member| member.retired) {
+            return Err(RuleError::RetiredKey { kind: event.kind(), author, index });
+        }
         if self.progress.ended {
             return Err(RuleError::AfterTheEnd { kind: event.kind() });
         }
@@ -177,6 +184,8 @@ impl RunState {
             Event::Penalty(penalty) => self.penalty(entry.index, penalty),
             Event::End(end) => self.end(entry.time_ms, end),
             Event::Late(late) => self.late(entry.index, author, late),
+            Event::Rotate(rotate) => self.rotate(entry.index, author, rotate),
+            Event::Revoke(revoke) => self.revoke(entry.index, author, revoke),
         }
     }
 
@@ -233,6 +242,12 @@ impl RunState {
     /// The current round, or the last one when none is open.
     pub const fn round(&self) -> Option<&Round> {
         self.round.as_ref()
+    }
+
+    /// The last round that is settled: the one before the current round, or, once the run has ended, the last one. Whoever
+    /// hears [`Event::RoundOpen`] or [`Event::End`] finds here what that event has settled.
+    pub fn settled_round(&self) -> Option<&Round> {
+        if self.progress.ended { self.round.as_ref() } else { self.settled.as_deref() }
     }
 
     /// What the run is waiting for.

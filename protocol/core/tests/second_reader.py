@@ -145,7 +145,7 @@ u32, u64, digest = integer(U32), integer(U64), octets(32)
 # A member's name is 32 bytes; whether they are a key shows when something has to be verified with it.
 member = octets(32)
 
-join = structure(must("role", plain(2)), must("seen", u64), may("draw_key", digest))
+join = structure(must("role", plain(2)), must("seen", u64), may("draw_key", digest), may("recovery", member))
 leave = structure(must("seen", u64))
 seat = structure(must("member", member), must("steps", u32))
 round_open = structure(
@@ -184,11 +184,19 @@ round_close = structure(
 outcome = structure(must("round", u64), must("state", blob))
 penalty = structure(must("member", member), must("verdict", u64))
 end = structure(must("rounds", u64), must("state", blob))
+rotate = structure(
+    must("member", member), must("successor", member), may("draw_key", digest), must("consent", octets(64))
+)
+revoke = structure(must("member", member))
 late = structure(must("commit", commit), must("restored", blob))
 
 
 def manifest(_):
     raise Wrong("manifests are not read here")
+
+
+def unassigned(_):
+    raise Wrong("no event has this number")
 
 
 KINDS = [
@@ -205,6 +213,9 @@ KINDS = [
     ("penalty", penalty),
     ("end", end),
     ("late", late),
+    ("unassigned", unassigned),
+    ("rotate", rotate),
+    ("revoke", revoke),
 ]
 event = choice(*[[read] for _, read in KINDS])
 

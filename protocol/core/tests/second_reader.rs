@@ -20,7 +20,8 @@ use talkoot_protocol::{
     entry::MAX_STATEMENT_BYTES,
     event::{
         Challenge, Commit, Divergence, DivergentPart, End, Event, Exclusion, ExclusionReason, Finding, Join,
-        Late, Leave, Obstacle, Outcome, Penalty, Role, RoundClose, RoundOpen, Seal, Seat, Verdict,
+        Late, Leave, Obstacle, Outcome, Penalty, Revoke, Role, Rotate, RoundClose, RoundOpen, Seal, Seat,
+        Verdict,
     },
     identity::{Keypair, MemberId},
 };
@@ -93,8 +94,8 @@ fn commit() -> impl Strategy<Value = Commit> {
 
 fn event() -> impl Strategy<Value = Event> {
     let role = prop::sample::select(vec![Role::Trainer, Role::Verifier]);
-    let join = (role, number(), prop::option::of(digest()))
-        .prop_map(|(role, seen, draw_key)| Event::Join(Join { role, seen, draw_key }));
+    let join = (role, number(), prop::option::of(digest()), prop::option::of(member()))
+        .prop_map(|(role, seen, draw_key, recovery)| Event::Join(Join { role, seen, draw_key, recovery }));
     let leave = number().prop_map(|seen| Event::Leave(Leave { seen }));
     let seats = prop::collection::vec((member(), any::<u32>()), 0..5);
     let open = (number(), any::<u32>(), blob(), seats).prop_map(|(round, stage, start_state, seats)| {
@@ -124,6 +125,11 @@ fn event() -> impl Strategy<Value = Event> {
     let penalty =
         (member(), number()).prop_map(|(member, verdict)| Event::Penalty(Penalty { member, verdict }));
     let end = (number(), blob()).prop_map(|(rounds, state)| Event::End(End { rounds, state }));
+    let rotate =
+        (member(), any::<[u8; 32]>(), prop::option::of(digest())).prop_map(|(old, seed, draw_key)| {
+            Event::Rotate(Rotate::new(&Digest::of(b"run"), old, &Keypair::from_seed(seed), draw_key))
+        });
+    let revoke = member().prop_map(|member| Event::Revoke(Revoke { member }));
     let late =
         (commit(), blob()).prop_map(|(commit, restored)| Event::Late(Box::new(Late { commit, restored })));
     prop_oneof![
@@ -138,7 +144,9 @@ fn event() -> impl Strategy<Value = Event> {
         close,
         outcome,
         penalty,
-        end
+        end,
+        rotate,
+        revoke
     ]
 }
 

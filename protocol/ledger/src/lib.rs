@@ -40,6 +40,7 @@
 pub mod checkpoint;
 mod disk;
 mod encoding;
+pub mod fork;
 pub mod log;
 pub mod mirror;
 pub mod note;
@@ -53,6 +54,7 @@ pub mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 pub use disk::DiskError;
+pub use fork::{Fork, NoFork};
 pub use log::{Log, LogError};
 pub use mirror::{Mirror, MirrorError};
 pub use note::{Note, NoteError, SignerKey, VerifierKey};

@@ -13,6 +13,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How long a question and its answer may take together: a witness has one small file to write.
 const ANSWER: Duration = Duration::from_secs(20);
 
+/// The slowest line that is waited for when a file is large, in bytes a second.
+const SLOWEST: u64 = 32 * 1024;
+
 /// The longest header of an answer, in bytes.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
@@ -27,6 +30,11 @@ pub(crate) fn agent() -> Agent {
         .timeout_global(Some(ANSWER))
         .build()
         .new_agent()
+}
+
+/// How long a file of so many bytes may take.
+pub(crate) const fn patience(bytes: u64) -> Duration {
+    ANSWER.saturating_add(Duration::from_secs(bytes / SLOWEST))
 }
 
 /// An `http` or `https` address without query, as a prefix without slash at its end.

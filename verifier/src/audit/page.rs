@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     Options,
-    report::{Report, Verdict},
+    report::{Report, Verdict, span},
 };
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;\
@@ -19,7 +19,7 @@ pub fn page(report: &Report, options: &Options) -> String {
         Verdict::Sound => ("sound", "Sound: everything that was checked is as it is claimed.".to_owned()),
         Verdict::Lie => ("lie", format!("{} found.", counted(report.lies.len(), "lie", "lies"))),
         Verdict::Inconclusive => {
-            ("inconclusive", "Inconclusive: no lie was found, but blobs are missing.".to_owned())
+            ("inconclusive", "Inconclusive: no lie was found, but not everything could be seen.".to_owned())
         }
     };
     let mut body = String::new();
@@ -34,6 +34,16 @@ pub fn page(report: &Report, options: &Options) -> String {
     let counts = &report.counts;
     let rows = [
         ("Log", format!("{} entries under {} checkpoints", counts.entries, counts.checkpoints)),
+        (
+            "Newest checkpoint",
+            report.head.as_ref().map_or_else(
+                || "not reached".to_owned(),
+                |head| {
+                    let clock = if head.by_witnesses { "witnesses'" } else { "operator's" };
+                    format!("{} old by the {clock} clock", span(head.age_s))
+                },
+            ),
+        ),
         ("Rounds", format!("{}, with {} sealed contributions", counts.rounds, counts.contributions)),
         ("Aggregations computed again", counts.aggregations.to_string()),
         (
@@ -90,11 +100,22 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::audit::{Lie, Unchecked};
+    use crate::audit::{Blobs, Lie, LogPlace, Unchecked};
 
     fn options() -> Options {
-        Options { ledger: "l".into(), blobs: "b".into(), log_key: None, replay: 0.05, seed: 42 }
+        Options {
+            ledger: LogPlace::Folder("l".into()),
+            blobs: Blobs::in_folder(Path::new("b")),
+            log_key: None,
+            replay: 0.05,
+            seed: 42,
+            seen: Vec::new(),
+            trail: None,
+            now_ms: 0,
+        }
     }
 
     #[test]

@@ -5,19 +5,20 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use talkoot_dataset::manifest::DatasetManifest;
 use talkoot_execution::{Packs, aggregate, open_packs, parse_config};
 use talkoot_protocol::{
-    digest::BlobRef,
+    digest::{BlobRef, Digest},
     event::{Commit, Finding},
     identity::MemberId,
     manifest::Manifest,
-    run::{CommitRecord, LateRecord, Round, RunState},
+    run::{CommitRecord, LateRecord, Round},
 };
 use talkoot_trainer::{config::ModelConfig, state::State};
 
 use super::{
-    Options,
-    blobs::{Absent, Blobs},
+    Blobs, Options,
+    blobs::Absent,
     report::{Lie, Report, Unchecked},
 };
 use crate::replay::Replay;
@@ -25,7 +26,8 @@ use crate::replay::Replay;
 /// The weights as the auditor computes them, and what it needs for replays.
 pub(super) struct States {
     blobs: Blobs,
-    config: Result<ModelConfig, Absent>,
+    /// None when it cannot be read; then there is nothing to compute with, which is reported once.
+    config: Option<ModelConfig>,
     weights: Option<(BlobRef, State)>,
     packs: BTreeMap<u32, OnceLock<Option<Arc<Packs>>>>,
     replay: f64,
@@ -42,10 +44,16 @@ struct Case<'a> {
 }
 
 impl States {
-    pub(super) fn new(manifest: &Manifest, blobs: Blobs, options: &Options) -> Self {
+    pub(super) fn new(manifest: &Manifest, options: &Options, report: &mut Report) -> Self {
+        let blobs = options.blobs.clone();
         let config = blobs
             .read(&manifest.bindings.config)
-            .and_then(|bytes| parse_config(&bytes).map_err(|_| Absent::Damaged));
+            .and_then(|bytes| parse_config(&bytes).map_err(|_| Absent::Damaged))
+            .map_err(|absent| {
+                let what = "the weights and contributions of every round".to_owned();
+                report.unchecked(unchecked(&manifest.bindings.config, what, &absent));
+            })
+            .ok();
         let stages = 0..u32::try_from(manifest.terms.stages.len()).unwrap_or(0);
         Self {
             blobs,
@@ -59,17 +67,15 @@ impl States {
 
     /// Checks a settled round: replays some of its contributions, then computes the state that follows and compares
     /// it with `claimed`.
-    pub(super) fn settle(&mut self, state: &RunState, round: &Round, claimed: BlobRef, report: &mut Report) {
+    pub(super) fn settle(
+        &mut self,
+        manifest: &Manifest,
+        round: &Round,
+        claimed: BlobRef,
+        report: &mut Report,
+    ) {
         let number = round.open.round;
-        let manifest = state.manifest();
-        let config = match &self.config {
-            Ok(config) => config.clone(),
-            Err(absent) => {
-                let what = format!("the weights of round {number}");
-                report.unchecked(unchecked(&manifest.bindings.config, what, absent));
-                return;
-            }
-        };
+        let Some(config) = self.config.clone() else { return };
         let start = match self.start(&round.open.start_state, &config) {
             Ok(start) => start,
             Err(absent) => {
@@ -157,8 +163,7 @@ impl States {
 
     /// Whether a commit is among those that are executed again.
     fn is_chosen(&self, index: u64) -> bool {
-        let hash =
-            talkoot_protocol::digest::Digest::of(&[self.seed.to_le_bytes(), index.to_le_bytes()].concat());
+        let hash = Digest::of(&[self.seed.to_le_bytes(), index.to_le_bytes()].concat());
         let mut word = [0; 8];
         word.copy_from_slice(&hash.as_bytes()[..8]);
         let unit = (u64::from_le_bytes(word) >> 11) as f64 / (1u64 << 53) as f64;
@@ -302,17 +307,28 @@ impl States {
         slot.get_or_init(|| {
             let (_, dataset) = manifest.stage(stage)?;
             let index = self.blobs.read(&dataset.index).ok()?;
+            let shards = shards_of(&index);
             let blobs = self.blobs.clone();
-            let packs =
-                open_packs(&index, move |digest| Some(blobs.path(digest)).filter(|path| path.exists()));
+            let packs = open_packs(&index, move |digest| blobs.locate(shards.get(digest)?).ok());
             packs.ok().map(Arc::new)
         })
         .clone()
     }
 }
 
+/// The shards of a data set by their names; none when the bytes are no manifest, which opening it says.
+fn shards_of(manifest: &[u8]) -> BTreeMap<Digest, BlobRef> {
+    let Ok(manifest) = DatasetManifest::from_bytes(manifest) else { return BTreeMap::new() };
+    manifest.index.shards.iter().map(|shard| (shard.blob.digest, shard.blob)).collect()
+}
+
 fn unchecked(blob: &BlobRef, needed_for: String, absent: &Absent) -> Unchecked {
-    Unchecked::Blob { digest: blob.digest.to_string(), needed_for, damaged: *absent == Absent::Damaged }
+    let reason = match absent {
+        Absent::OutOfReach(reason) => Some(reason.clone()),
+        Absent::Missing | Absent::Damaged => None,
+    };
+    let damaged = *absent == Absent::Damaged;
+    Unchecked::Blob { digest: blob.digest.to_string(), needed_for, damaged, reason }
 }
 
 /// A finding in words.

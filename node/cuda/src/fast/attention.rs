@@ -123,6 +123,8 @@ impl<D: Device> Fast<D> {
         ];
         // eight warps a block, a row each
         self.exact.run(NAME, FAST_ROW_PRODUCTS, line(queries * heads, 8, 256), &arguments)?;
+        // they outlive what takes them as arguments
+        let (query_tiles, key_tiles);
         let inputs = |tiles| {
             let mut arguments = operands(&attention, qkv);
             arguments.push(dy.all().holding(queries * heads * width));
@@ -133,8 +135,8 @@ impl<D: Device> Fast<D> {
         };
         let list = tiles(segments, |segment| segment.queries.len());
         if !list.is_empty() {
-            let tiles = self.exact.indices(NAME, &list)?;
-            let mut arguments = inputs(&tiles);
+            query_tiles = self.exact.indices(NAME, &list)?;
+            let mut arguments = inputs(&query_tiles);
             arguments.push(columns_mut(&gradients.q, queries, heads * width));
             arguments.push(count(gradients.q.stride));
             self.exact.run(NAME, of_queries, grid([list.len() / NUMBERS, heads], THREADS), &arguments)?;
@@ -143,8 +145,8 @@ impl<D: Device> Fast<D> {
         if list.is_empty() {
             return Ok(());
         }
-        let tiles = self.exact.indices(NAME, &list)?;
-        let mut arguments = inputs(&tiles);
+        key_tiles = self.exact.indices(NAME, &list)?;
+        let mut arguments = inputs(&key_tiles);
         for to in [&gradients.k, &gradients.v] {
             arguments.push(columns_mut(to, keys, groups * width));
             arguments.push(count(to.stride));

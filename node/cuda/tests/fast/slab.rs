@@ -101,6 +101,7 @@ fn the_slabs_peak_is_what_was_planned() {
         optimizer,
         normalisation: Normalisation::Token,
         first_step: 0,
+        digest_interval: 0,
         steps: vec![vec![0, 1]; 2],
     };
     // enough for what was planned and no more than a twentieth beside it: lists of rows, sums of parts

@@ -56,6 +56,7 @@ fn train<B: Backend>(backend: &B, steps: usize) -> (Vec<(f32, f32)>, String) {
         optimizer,
         normalisation: Normalisation::Token,
         first_step: 0,
+        digest_interval: 0,
         steps: (0..steps).map(|_| vec![0, 1]).collect(),
     };
     let packs = vec![pack(&config, 1), pack(&config, 5)];
@@ -64,7 +65,7 @@ fn train<B: Backend>(backend: &B, steps: usize) -> (Vec<(f32, f32)>, String) {
     let done =
         run_inner_steps_on(backend, &config, from, &plan, &packs, &mut |_, _| ControlFlow::Continue(()));
     let (outcome, _) = done.unwrap();
-    let records = outcome.steps.iter().map(|step| (step.loss, step.gradient_norm)).collect();
+    let records = outcome.trace.steps.iter().map(|step| (step.loss, step.gradient_norm)).collect();
     (records, outcome.end.digest().to_string())
 }
 

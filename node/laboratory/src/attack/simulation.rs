@@ -1,11 +1,15 @@
 //! The run itself: the real fold and conductor, driven as coordinator, members and verifiers would.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use rand::{RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use talkoot_ledger::{Log, LogError, SignerKey, note::KeyError};
 use talkoot_protocol::{
     challenge::{DrawKey, check_probability},
     conductor::{Surroundings, next_event},
@@ -25,6 +29,9 @@ use super::{
 
 /// The terms of the run, but for what a scenario says.
 const TERMS: &str = include_str!("terms.toml");
+
+/// Origin of a simulated log, before its seed.
+const ORIGIN: &str = "attack.invalid";
 
 /// An accusing verifier lies about one in so many.
 const ACCUSES_ONE_IN: u32 = 20;
@@ -60,6 +67,12 @@ pub enum AttackError {
     /// A statement broke a rule, so that the simulation is wrong or the rules are.
     #[error(transparent)]
     Rule(#[from] RuleError),
+    /// The log cannot be written.
+    #[error("the simulated run's log: {0}")]
+    Log(#[from] LogError),
+    /// The log's key cannot be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// Nobody had anything to say.
     #[error("the simulated run stands still in round {round}: too few members or verifiers are left")]
     Stuck {
@@ -97,6 +110,8 @@ struct Simulation<'a> {
     around: Surroundings,
     people: BTreeMap<MemberId, Person>,
     verifiers: Vec<Keypair>,
+    /// Entries that the log does not hold yet, where there is a log.
+    unwritten: Option<Vec<Vec<u8>>>,
     /// Lies of the current round, by ledger index of the commit.
     lies: BTreeSet<u64>,
     counts: Vec<Count>,
@@ -115,17 +130,47 @@ impl Scenario {
     /// # Errors
     ///
     /// [`AttackError`] when the scenario makes no run.
-    pub fn run(&self, mut on_round: impl FnMut(u64)) -> Result<Outcome, AttackError> {
-        let mut simulation = Simulation::new(self)?;
+    pub fn run(&self, on_round: impl FnMut(u64)) -> Result<Outcome, AttackError> {
+        self.simulate(None, on_round)
+    }
+
+    /// Simulates it, and leaves its ledger in `dir`: the log that a coordinator would have written, with a signed checkpoint
+    /// after each phase of a round. What the ledger names as blobs does not exist.
+    ///
+    /// # Errors
+    ///
+    /// As [`Scenario::run`]; [`AttackError::Log`] when there is a log in `dir`, or it cannot be written.
+    pub fn record(&self, dir: &Path, on_round: impl FnMut(u64)) -> Result<Outcome, AttackError> {
+        let mut log = Log::create(dir, &self.origin(), &self.log_secret())?;
+        self.simulate(Some(&mut log), on_round)
+    }
+
+    fn simulate(
+        &self,
+        mut log: Option<&mut Log>,
+        mut on_round: impl FnMut(u64),
+    ) -> Result<Outcome, AttackError> {
+        let mut simulation = Simulation::new(self, log.is_some())?;
         simulation.populate()?;
         while simulation.state.phase() != Phase::Ended {
             simulation.advance()?;
+            if let (Some(log), Some(entries)) = (&mut log, &mut simulation.unwritten) {
+                log.append(&std::mem::take(entries))?;
+            }
             on_round(simulation.state.progress().next_round);
         }
         Ok(simulation.outcome())
     }
 
-    fn manifest(&self, operator: &Keypair) -> Result<Manifest, ManifestError> {
+    fn origin(&self) -> String {
+        format!("{ORIGIN}/{}", self.seed)
+    }
+
+    fn log_secret(&self) -> [u8; 32] {
+        self.secret("log", 0).seed()
+    }
+
+    fn manifest(&self, operator: &Keypair) -> Result<Manifest, AttackError> {
         let mut terms = Terms::from_toml(TERMS)?;
         terms.stages[0].rounds = self.rounds;
         terms.verification.probation = self.probation;
@@ -136,7 +181,7 @@ impl Scenario {
             terms,
             bindings: Bindings {
                 operator: operator.id(),
-                log_key: "example.org/attack+00000000+AA==".to_owned(),
+                log_key: SignerKey::log(&self.origin(), &self.log_secret())?.verifier().to_string(),
                 config: BlobRef::of(b"config"),
                 tokenizer: BlobRef::of(b"tokenizer"),
                 initial_state: BlobRef::of(b"state"),
@@ -158,7 +203,7 @@ impl Scenario {
 }
 
 impl<'a> Simulation<'a> {
-    fn new(scenario: &'a Scenario) -> Result<Self, AttackError> {
+    fn new(scenario: &'a Scenario, recorded: bool) -> Result<Self, AttackError> {
         let operator = scenario.secret("operator", 0);
         let manifest = scenario.manifest(&operator)?;
         let run = manifest.id();
@@ -175,6 +220,7 @@ impl<'a> Simulation<'a> {
             verifiers: (0..(honest + stamping + accusing) as u64)
                 .map(|at| scenario.secret("verifier", at))
                 .collect(),
+            unwritten: recorded.then(|| vec![first]),
             lies: BTreeSet::new(),
             counts: scenario.attackers.iter().map(|_| Count::default()).collect(),
             names: 0,
@@ -197,7 +243,7 @@ impl<'a> Simulation<'a> {
         }
         for key in self.verifiers.clone() {
             let draw_key = Some(DrawKey::of(&key).public());
-            let join = Join { role: Role::Verifier, seen: self.state.size(), draw_key };
+            let join = Join { role: Role::Verifier, seen: self.state.size(), draw_key, recovery: None };
             self.say(&key, &Event::Join(join))?;
             self.around.present.insert(key.id());
         }
@@ -207,7 +253,7 @@ impl<'a> Simulation<'a> {
     fn join(&mut self, kind: Option<usize>) -> Result<(), AttackError> {
         let key = self.scenario.secret("member", self.names);
         self.names += 1;
-        let join = Join { role: Role::Trainer, seen: self.state.size(), draw_key: None };
+        let join = Join { role: Role::Trainer, seen: self.state.size(), draw_key: None, recovery: None };
         self.say(&key, &Event::Join(join))?;
         self.around.present.insert(key.id());
         if let Some(kind) = kind {
@@ -225,7 +271,11 @@ impl<'a> Simulation<'a> {
     fn enter(&mut self, statement: Statement) -> Result<u64, RuleError> {
         self.around.now_ms += 1;
         let index = self.state.size();
-        self.state.apply(&Entry::new(index, self.around.now_ms, statement).to_bytes())?;
+        let bytes = Entry::new(index, self.around.now_ms, statement).to_bytes();
+        self.state.apply(&bytes)?;
+        if let Some(unwritten) = &mut self.unwritten {
+            unwritten.push(bytes);
+        }
         Ok(index)
     }
 

@@ -341,4 +341,18 @@ pub struct Deadlines {
     /// How long a member may be out of reach before nobody waits for it.
     #[n(3)]
     pub absence_s: u32,
+    /// How old the log's newest checkpoint may get before members say that the log stands still; twice the phases of a round
+    /// together when left out.
+    #[n(4)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_age_s: Option<u32>,
+}
+
+impl Deadlines {
+    /// The greatest age of the newest checkpoint of a log that goes on, in seconds.
+    pub fn most_age_s(&self) -> u64 {
+        let phases = [self.training_s, self.verification_s, self.outcome_s].map(u64::from);
+        let rounds = phases.iter().sum::<u64>().saturating_mul(2);
+        self.checkpoint_age_s.map_or(rounds, u64::from)
+    }
 }

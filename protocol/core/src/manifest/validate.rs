@@ -181,6 +181,9 @@ impl Terms {
         within("deadlines.verification_s", deadlines.verification_s, 1, MAX_DEADLINE_S)?;
         within("deadlines.outcome_s", deadlines.outcome_s, 1, MAX_DEADLINE_S)?;
         within("deadlines.absence_s", deadlines.absence_s, 1, MAX_DEADLINE_S)?;
+        if let Some(age) = deadlines.checkpoint_age_s {
+            within("deadlines.checkpoint_age_s", age, 1, MAX_DEADLINE_S)?;
+        }
         self.witness_policy.as_deref().map_or(Ok(()), witness_policy)
     }
 }

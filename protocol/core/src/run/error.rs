@@ -70,6 +70,26 @@ pub enum RuleError {
         /// Ledger index of the verdict.
         verdict: u64,
     },
+    /// The key was rotated away or revoked.
+    #[error("{kind} is signed with the key {}, which entry {index} has retired", author.short())]
+    RetiredKey {
+        /// Kind of the event.
+        kind: &'static str,
+        /// The key.
+        author: MemberId,
+        /// Ledger index of the rotation or revocation.
+        index: u64,
+    },
+    /// A key cannot be rotated or revoked like this.
+    #[error("{kind} of {} is refused: {reason}", member.short())]
+    Succession {
+        /// Kind of the event.
+        kind: &'static str,
+        /// The key that is to end.
+        member: MemberId,
+        /// Why not.
+        reason: &'static str,
+    },
     /// The run does not admit this identity.
     #[error("{} cannot join: {reason}", member.short())]
     NotAdmitted {

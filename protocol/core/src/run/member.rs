@@ -6,6 +6,7 @@ use super::LateRecord;
 use crate::{
     digest::{BlobRef, Digest},
     event::Role,
+    identity::MemberId,
 };
 
 /// What the ledger knows of a member.
@@ -21,6 +22,15 @@ pub struct Member {
     pub last_seen: u64,
     /// Ledger index of the penalty that excluded it.
     pub excluded: Option<u64>,
+    /// The key that may revoke or replace this one.
+    pub recovery: Option<MemberId>,
+    /// Ledger index of the rotation or revocation that ended this key.
+    pub retired: Option<u64>,
+    /// The key that the member has instead of this one.
+    pub successor: Option<MemberId>,
+    /// For a key that followed another: the first round that opened after it, and so the first that it may draw in. A key that
+    /// is chosen when the log is known must not draw over it.
+    pub since_round: Option<u64>,
     /// Passed checks in a row.
     pub streak: u64,
     /// Error-feedback buffer after its last sealed commit, and the stage that the buffer belongs to.
@@ -34,8 +44,8 @@ pub struct Member {
 }
 
 impl Member {
-    /// Whether it has neither left nor been excluded.
+    /// Whether it has neither left nor been excluded, and its key holds.
     pub const fn is_active(&self) -> bool {
-        !self.left && self.excluded.is_none()
+        !self.left && self.excluded.is_none() && self.retired.is_none()
     }
 }

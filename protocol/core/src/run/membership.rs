@@ -22,6 +22,9 @@ impl RunState {
             (Role::Trainer, Some(_)) => return Err(refuse("a trainer has no draw key".to_owned())),
             _ => {}
         }
+        if join.recovery == Some(author) {
+            return Err(refuse("its recovery key is the key itself".to_owned()));
+        }
         if let Some(member) = self.members.get_mut(&author) {
             if let Some(verdict) = member.excluded {
                 return Err(RuleError::Excluded { member: author, verdict });
@@ -34,11 +37,13 @@ impl RunState {
             }
             same(kind, "role", &join.role, &member.role)?;
             same(kind, "draw_key", &join.draw_key, &member.draw_key)?;
+            same(kind, "recovery", &join.recovery, &member.recovery)?;
             member.left = false;
             member.last_seen = join.seen;
             return Ok(());
         }
-        if self.members.len() as u64 >= u64::from(membership.max_members) {
+        let people = self.members.values().filter(|member| member.successor.is_none()).count();
+        if people as u64 >= u64::from(membership.max_members) {
             return Err(refuse(format!("the run has its {} members", membership.max_members)));
         }
         self.members.insert(
@@ -49,6 +54,10 @@ impl RunState {
                 left: false,
                 last_seen: join.seen,
                 excluded: None,
+                recovery: join.recovery,
+                retired: None,
+                successor: None,
+                since_round: None,
                 streak: 0,
                 feedback: None,
                 late: None,

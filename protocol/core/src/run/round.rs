@@ -147,7 +147,9 @@ impl Round {
 
     /// What the seat of `member` is to do.
     pub fn work_of(&self, member: &MemberId) -> Option<&Work> {
-        self.work.iter().find(|work| work.member == *member)
+        // seats stand by ascending member id
+        let at = self.work.binary_search_by(|work| work.member.cmp(member)).ok()?;
+        self.work.get(at)
     }
 
     /// The same round with the seat of one member and nothing that was said.
@@ -178,7 +180,8 @@ impl Round {
     /// the close.
     pub fn included(&self) -> Vec<(&MemberId, &CommitRecord)> {
         let Some((_, close)) = &self.close else { return Vec::new() };
-        close.included.iter().filter_map(|index| self.commit_at(*index)).collect()
+        let included: BTreeSet<u64> = close.included.iter().copied().collect();
+        self.commits.iter().filter(|(_, record)| included.contains(&record.index)).collect()
     }
 
     fn verdicts_of(&self, commit: u64) -> impl Iterator<Item = &VerdictRecord> {
@@ -225,12 +228,21 @@ impl Round {
             .filter(|commit| matches!(self.judgement(*commit), Judgement::Accused(_)))
     }
 
+    /// Whether `verifier`, which has not judged the commit yet, has to: it drew it, or another has accused it.
+    pub(super) fn may_judge(&self, verifier: &MemberId, commit: u64) -> bool {
+        let drawn = self.draws.get(verifier);
+        drawn.is_some_and(|drawn| {
+            drawn.contains(&commit) || matches!(self.judgement(commit), Judgement::Accused(_))
+        })
+    }
+
     /// Checks that `verifier` has not yet given a verdict on: those that it drew, and those that another has accused.
     pub fn open_checks(&self, verifier: &MemberId) -> Vec<u64> {
-        let done = |index: &u64| self.verdicts_of(*index).any(|verdict| verdict.verifier == *verifier);
         let Some(drawn) = self.draws.get(verifier) else { return Vec::new() };
+        let given = self.verdicts.iter().filter(|verdict| verdict.verifier == *verifier);
+        let done: BTreeSet<u64> = given.map(|verdict| verdict.commit).collect();
         let mut open: Draws = drawn.iter().copied().chain(self.accused()).collect();
-        open.retain(|index| !done(index));
+        open.retain(|index| !done.contains(index));
         open.into_iter().collect()
     }
 }

@@ -25,7 +25,12 @@ impl RunState {
     /// `equal` gives everybody H. `measured` gives the fastest H and the others their share of it, at least one
     /// step, by the speed that their last sealed commit reported; who has no speed yet gets H.
     pub fn seats(&self, present: &[MemberId]) -> Vec<Seat> {
-        let Some((stage, _)) = self.stage() else { return Vec::new() };
+        self.seats_in(self.progress.stage, present)
+    }
+
+    /// The same, in a round of `stage`.
+    fn seats_in(&self, stage: u32, present: &[MemberId]) -> Vec<Seat> {
+        let Some((stage, _)) = self.manifest.stage(stage) else { return Vec::new() };
         let full = stage.inner_steps;
         let mut members: Vec<MemberId> = present.to_vec();
         members.sort_unstable();
@@ -46,8 +51,7 @@ impl RunState {
     pub(super) fn open_round(&mut self, time_ms: u64, open: &RoundOpen) -> Result<(), RuleError> {
         let kind = "round_open";
         let next_state = self.settled_state(kind, time_ms)?;
-        let mut settled = self.settled();
-        let progress = settled.progress.clone();
+        let (progress, mut cursor) = (self.settled_progress(), self.settled_cursor());
         same(kind, "round", &open.round, &progress.next_round)?;
         same(kind, "stage", &open.stage, &progress.stage)?;
         same(kind, "start_state", &open.start_state, &next_state)?;
@@ -70,21 +74,22 @@ impl RunState {
                 expected: format!("at least {fewest}"),
             });
         }
-        same(kind, "seats", &open.seats, &settled.seats(&present))?;
+        same(kind, "seats", &open.seats, &self.seats_in(progress.stage, &present))?;
         let first_step = u64::from(progress.rounds_in_stage).saturating_mul(u64::from(stage.inner_steps));
         let order = PackOrder::new(&self.run, self.manifest.terms.seed, progress.stage, dataset);
         let work = assignment::deal(
             &order,
-            &mut settled.cursor,
+            &mut cursor,
             &open.seats,
             stage.packs_per_step,
             &open.start_state.digest,
         );
         let precedent = self.precedent(progress.stage);
-        self.cursor = settled.cursor;
+        self.cursor = cursor;
         self.progress = progress;
         self.progress.next_round = self.progress.next_round.saturating_add(1);
         self.state = next_state;
+        self.settled = self.round.take().map(Arc::new);
         self.round = Some(Round {
             open: open.clone(),
             open_ms: time_ms,
@@ -140,7 +145,8 @@ impl RunState {
         if !matches!(phase, Phase::Sealed | Phase::Closed) {
             return Err(RuleError::WrongPhase { kind, phase });
         }
-        let (stage, round) = self.check_commit(kind, author, &late.commit)?;
+        let round = self.check_commit(kind, author, &late.commit)?.seat_alone(&author);
+        let stage = round.open.stage;
         // one at a time: who checks the next commit checks the late work before it, and not a chain of them
         let before = self.members.get(&author).and_then(|member| member.late.as_ref());
         if before.is_some_and(|before| late.commit.feedback_in == Some(before.restored)) {
@@ -159,14 +165,13 @@ impl RunState {
         Ok(())
     }
 
-    /// Checks what a member says of its work in the current round, in time or not. Returns the round's stage, and the round
-    /// with this seat alone.
+    /// Checks what a member says of its work in the current round, in time or not. Returns the round.
     fn check_commit(
         &self,
         kind: &'static str,
         author: MemberId,
         commit: &Commit,
-    ) -> Result<(u32, Round), RuleError> {
+    ) -> Result<&Round, RuleError> {
         let Some(round) = &self.round else {
             return Err(RuleError::WrongPhase { kind, phase: self.phase() });
         };
@@ -213,7 +218,7 @@ impl RunState {
                 ("feedback_out", commit.feedback_out),
             ],
         )?;
-        Ok((round.open.stage, round.seat_alone(&author)))
+        Ok(round)
     }
 
     fn check_blobs(&self, kind: &'static str, blobs: &[(&'static str, BlobRef)]) -> Result<(), RuleError> {
@@ -261,17 +266,19 @@ impl RunState {
             let steps = round.commits.get(&work.member).map_or(0, |record| record.commit.steps);
             self.cursor.give_back(&work.positions, u64::from(steps).saturating_mul(u64::from(batch)));
         }
-        for (id, commit) in &round.commits {
-            if let Some(member) = self.members.get_mut(id) {
-                let commit = &commit.commit;
-                member.feedback = Some((round.open.stage, commit.feedback_out));
+        let commits: Vec<(MemberId, Commit)> =
+            round.commits.iter().map(|(id, record)| (*id, record.commit.clone())).collect();
+        let stage = round.open.stage;
+        round.seal = Some(record);
+        for (id, commit) in commits {
+            if let Some(member) = self.heir_mut(id) {
+                member.feedback = Some((stage, commit.feedback_out));
                 member.late = None;
                 member.speed =
                     Some(u64::from(commit.steps).saturating_mul(1_000_000) / commit.train_ms.max(1));
                 member.sealed = member.sealed.saturating_add(1);
             }
         }
-        round.seal = Some(record);
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! Rules of draws, verdicts, the close of a round and what follows from it.
 
+use std::collections::BTreeSet;
+
 use super::{Draws, Judgement, Phase, Progress, RuleError, RunState, VerdictRecord, error::same};
 use crate::{
     assignment::Cursor,
@@ -25,6 +27,18 @@ impl RunState {
         if round.draws.contains_key(&author) {
             return Err(RuleError::AlreadySaid { kind, author });
         }
+        if self
+            .members
+            .get(&author)
+            .and_then(|verifier| verifier.since_round)
+            .is_some_and(|first| first > round.open.round)
+        {
+            return Err(RuleError::Succession {
+                kind,
+                member: author,
+                reason: "a key that was rotated in draws from the next round on",
+            });
+        }
         let (_, draws) = self.draws_of(&author, &challenge.proof)?;
         if let Some(round) = &mut self.round {
             round.draws.insert(author, draws);
@@ -47,7 +61,7 @@ impl RunState {
         let draw = challenge::check_draw(&draw_key, &log, proof)?;
         let rules = &self.manifest.terms.verification;
         let chosen = |id: &MemberId| {
-            let streak = self.members.get(id).map_or(0, |member| member.streak);
+            let streak = self.members.get(&self.heir(*id)).map_or(0, |member| member.streak);
             draw.selects(id, check_probability(streak, rules.probation, rules.rate.get()))
         };
         let draws = seal.commits.iter().filter(|(id, _)| chosen(id)).map(|(_, index)| *index).collect();
@@ -75,7 +89,7 @@ impl RunState {
         }
         // what samples show needs no draw: all sealed commits are looked at
         let sampled = matches!(&verdict.finding, Finding::Fail(found) if found.what == DivergentPart::Codec);
-        if !sampled && !round.open_checks(&author).contains(&verdict.commit) {
+        if !sampled && !round.may_judge(&author, verdict.commit) {
             return Err(RuleError::Mismatch {
                 kind,
                 field: "commit",
@@ -94,7 +108,7 @@ impl RunState {
         let member = *member;
         self.count(&verdict.finding);
         if verdict.finding == Finding::Pass
-            && let Some(record) = self.members.get_mut(&member)
+            && let Some(record) = self.heir_mut(member)
         {
             record.streak = record.streak.saturating_add(1);
         }
@@ -134,6 +148,7 @@ impl RunState {
             liars.extend(verdicts.map(|given| (given.verifier, given.index)));
         }
         for (liar, index) in liars {
+            let liar = self.heir(liar);
             if let Some(record) = self.members.get_mut(&liar) {
                 record.streak = 0;
                 if record.excluded.is_none() {
@@ -147,6 +162,7 @@ impl RunState {
     pub fn unfinished_verifiers(&self) -> Vec<MemberId> {
         let Some(round) = &self.round else { return Vec::new() };
         self.active(Role::Verifier)
+            .filter(|(_, verifier)| verifier.since_round.is_none_or(|first| first <= round.open.round))
             .map(|(id, _)| *id)
             .filter(|id| !round.draws.contains_key(id) || !round.open_checks(id).is_empty())
             .collect()
@@ -215,8 +231,9 @@ impl RunState {
                 leading(&work.positions, u64::from(record.commit.steps).saturating_mul(batch))
             })
             .collect();
-        let tokens = |index: &u64| round.commit_at(*index).map_or(0, |(_, record)| record.commit.tokens);
-        let tokens = close.included.iter().map(tokens).fold(0u64, u64::saturating_add);
+        let entering: BTreeSet<u64> = close.included.iter().copied().collect();
+        let entering = round.commits.values().filter(|record| entering.contains(&record.index));
+        let tokens = entering.map(|record| record.commit.tokens).fold(0u64, u64::saturating_add);
         self.cursor.give_back(&undone, 0);
         self.totals.included = self.totals.included.saturating_add(close.included.len() as u64);
         self.totals.tokens = self.totals.tokens.saturating_add(tokens);
@@ -230,10 +247,12 @@ impl RunState {
         let kind = "outcome";
         let round = self.in_phase(kind, Phase::Closed)?;
         same(kind, "round", &outcome.round, &round.open.round)?;
-        if !self.members.get(&author).is_some_and(super::Member::is_active) {
-            return Err(RuleError::NotAMember { kind, author, wanted: "member" });
-        }
-        if round.outcomes.contains_key(&author) {
+        let member = self.members.get(&author).filter(|member| member.is_active());
+        let member = member.ok_or(RuleError::NotAMember { kind, author, wanted: "member" })?;
+        // one voice, whatever key it has by now
+        let spoke_before =
+            || member.since_round.is_some() && round.outcomes.keys().any(|voter| self.heir(*voter) == author);
+        if round.outcomes.contains_key(&author) || spoke_before() {
             return Err(RuleError::AlreadySaid { kind, author });
         }
         same(kind, "state length", &outcome.state.bytes, &self.manifest.bindings.initial_state.bytes)?;
@@ -326,13 +345,19 @@ impl RunState {
     /// This state as the next round will see it: the closed round counted, and another stage's data read from
     /// its start.
     pub fn settled(&self) -> Self {
-        let progress = self.settled_progress();
+        let (progress, cursor) = (self.settled_progress(), self.settled_cursor());
         let mut settled = self.clone();
-        if progress.stage != self.progress.stage {
-            settled.cursor = Cursor::default();
-        }
-        settled.progress = progress;
+        (settled.progress, settled.cursor) = (progress, cursor);
         settled
+    }
+
+    /// Where the data of the next round's stage stands.
+    pub(super) fn settled_cursor(&self) -> Cursor {
+        if self.settled_progress().stage == self.progress.stage {
+            self.cursor.clone()
+        } else {
+            Cursor::default()
+        }
     }
 }
 
