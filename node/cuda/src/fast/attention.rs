@@ -123,34 +123,33 @@ impl<D: Device> Fast<D> {
         ];
         // eight warps a block, a row each
         self.exact.run(NAME, FAST_ROW_PRODUCTS, line(queries * heads, 8, 256), &arguments)?;
-        // they outlive what takes them as arguments
-        let (query_tiles, key_tiles);
-        let inputs = |tiles| {
-            let mut arguments = operands(&attention, qkv);
-            arguments.push(dy.all().holding(queries * heads * width));
-            arguments.push(statistics.all().holding(queries * heads * 2));
-            arguments.push(products.all().holding(queries * heads));
-            arguments.extend(sizes(&attention, tiles));
-            arguments
+        let kept = || {
+            [
+                dy.all().holding(queries * heads * width),
+                statistics.all().holding(queries * heads * 2),
+                products.all().holding(queries * heads),
+            ]
         };
         let list = tiles(segments, |segment| segment.queries.len());
-        if !list.is_empty() {
-            query_tiles = self.exact.indices(NAME, &list)?;
-            let mut arguments = inputs(&query_tiles);
-            arguments.push(columns_mut(&gradients.q, queries, heads * width));
-            arguments.push(count(gradients.q.stride));
-            self.exact.run(NAME, of_queries, grid([list.len() / NUMBERS, heads], THREADS), &arguments)?;
-        }
+        let query_tiles = self.exact.indices(NAME, &list)?;
+        let blocks = grid([list.len() / NUMBERS, heads], THREADS);
+        let mut arguments = operands(&attention, qkv);
+        arguments.extend(kept());
+        arguments.extend(sizes(&attention, &query_tiles));
+        arguments.push(columns_mut(&gradients.q, queries, heads * width));
+        arguments.push(count(gradients.q.stride));
+        self.exact.run(NAME, of_queries, blocks, &arguments)?;
+
         let list = tiles(segments, |segment| segment.keys.len());
-        if list.is_empty() {
-            return Ok(());
-        }
-        key_tiles = self.exact.indices(NAME, &list)?;
-        let mut arguments = inputs(&key_tiles);
+        let key_tiles = self.exact.indices(NAME, &list)?;
+        let blocks = grid([list.len() / NUMBERS, groups], THREADS);
+        let mut arguments = operands(&attention, qkv);
+        arguments.extend(kept());
+        arguments.extend(sizes(&attention, &key_tiles));
         for to in [&gradients.k, &gradients.v] {
             arguments.push(columns_mut(to, keys, groups * width));
             arguments.push(count(to.stride));
         }
-        self.exact.run(NAME, of_keys, grid([list.len() / NUMBERS, groups], THREADS), &arguments)
+        self.exact.run(NAME, of_keys, blocks, &arguments)
     }
 }
