@@ -91,6 +91,7 @@ fn steps(trainable: &[Module], packs: u64) -> InnerPlan {
         optimizer,
         normalisation: Normalisation::Token,
         first_step: 0,
+        digest_interval: 0,
         steps: vec![(0..packs).collect(); 3],
     }
 }
@@ -109,7 +110,7 @@ fn measured_and_planned(name: &str, modules: &[Module], packs: u32) -> (u64, u64
     PEAK.store(before, Ordering::Relaxed);
     let from = Start { state: &start, moments: None };
     let done = run_inner_steps_on(&cpu, &config, from, &plan, &source, &mut |_, _| ControlFlow::Continue(()));
-    assert_eq!(done.unwrap().0.steps.len(), 3);
+    assert_eq!(done.unwrap().0.trace.steps.len(), 3);
     let measured = PEAK.load(Ordering::Relaxed) - before;
 
     let device = Device::Cpu { threads: rayon::current_num_threads() };
