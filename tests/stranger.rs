@@ -116,7 +116,9 @@ fn a_stranger_audits_a_run_over_http_and_tampering_is_refused_for_the_right_reas
 
     let (code, report) = everything(&[]);
     assert_eq!(code, Some(0), "{report}");
-    assert!(report.contains("3 contributions executed again"), "{report}");
+    // the first of them always can be; the others only where a verifier drew them, as their buffers are archived then
+    assert!(!report.contains("0 contributions executed again"), "{report}");
+    assert!(report.contains("contributions executed again"), "{report}");
     assert!(report.contains("3 aggregations computed again"), "{report}");
     assert!(report.contains("a web server cannot list them"), "what was not checked is said: {report}");
     assert!(report.contains("old by the operator's clock"), "the age is named: {report}");

@@ -76,6 +76,7 @@ fn home_lines_send_their_contribution_about_once() {
     let Some(lines) = over_lines(&round) else { return };
     let [round] = &lines[..] else { panic!("{lines:?}") };
     let (blobs, all) = (number(round, "mean_blobs_sent"), number(round, "mean_contributions_sent"));
+    // 1.00 and 1.12 where the processors keep up with the lines
     assert!(blobs < 1.3, "each home line sent its contribution {blobs} times, to three others: {round}");
     assert!(all < 1.5, "with all that goes with it {all} times: {round}");
     assert_eq!(round["each"].as_array().unwrap().len(), 4);

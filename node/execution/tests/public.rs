@@ -66,7 +66,9 @@ fn member(number: u8) -> MemberId {
 
 impl World {
     fn round(&self, number: u64, precedent: Option<Arc<Precedent>>) -> Round {
-        let seats: Vec<Seat> = (1..=3).map(|at| Seat { member: member(at), steps: STEPS }).collect();
+        let mut members: Vec<MemberId> = (1..=3).map(member).collect();
+        members.sort(); // as seats stand
+        let seats: Vec<Seat> = members.into_iter().map(|member| Seat { member, steps: STEPS }).collect();
         let work = seats.iter().zip(0u64..).map(|(seat, at)| Work {
             member: seat.member,
             steps: (0..u64::from(STEPS)).map(|step| vec![(at + step) % 8, (at + step + 3) % 8]).collect(),

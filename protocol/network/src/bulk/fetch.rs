@@ -251,8 +251,7 @@ impl<'a> Download<'a> {
                 let may_ask = |piece: u64| {
                     (small || source.has(piece))
                         && !source.slices.contains_key(&piece)
-                        && (true
-                            || !home
+                        && (!home
                             || (quiet >= grace && !self.sources.values().any(|s| s.seeder && s.has(piece))))
                         && (quiet >= PATIENCE || !source.elsewhere.contains_key(&piece))
                 };
