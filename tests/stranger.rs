@@ -134,12 +134,10 @@ fn a_stranger_audits_a_run_over_http_and_tampering_is_refused_for_the_right_reas
     assert!(code == Some(2) && report.contains("inconclusive: looking for the log"), "{report}");
 }
 
-fn tampered_files(
-    world: &World,
-    public: &Path,
-    state: &RunState,
-    everything: &dyn Fn(&[&str]) -> (Option<i32>, String),
-) {
+/// An audit with more arguments: its exit code, and what it says.
+type Auditing<'a> = dyn Fn(&[&str]) -> (Option<i32>, String) + 'a;
+
+fn tampered_files(world: &World, public: &Path, state: &RunState, everything: &Auditing<'_>) {
     let file = |under: &str| -> PathBuf {
         let dir = public.join("ledger").join(under);
         let mut files: Vec<_> =

@@ -45,7 +45,7 @@ impl Node {
                 () = cancel.cancelled() => return Ok(()),
                 node = talkoot_node::Node::start(options) => node?,
             };
-            Ok(node.run(cancel).await?)
+            Ok(Box::pin(node.run(cancel)).await?)
         })
     }
 }

@@ -44,7 +44,7 @@ impl Verifier {
                 () = cancel.cancelled() => return Ok(()),
                 verifier = talkoot_verifier::Verifier::start(options) => verifier?,
             };
-            Ok(verifier.run(cancel).await?)
+            Ok(Box::pin(verifier.run(cancel)).await?)
         })
     }
 }

@@ -180,7 +180,7 @@ impl Follower {
         if let Some(fork) = self.heads.review(&self.mirror) {
             return Err(self.forked(&fork).await);
         }
-        if let Some(head) = self.heads.to_tell(&self.mirror, self.state.run(), &self.key) {
+        if let Some(head) = self.heads.news(&self.mirror, self.state.run(), &self.key) {
             self.network.publish(announcement::topic(&self.state.run()), head.to_bytes()).await;
         }
         self.heads.alarm(&self.mirror, &self.state, now_ms());

@@ -188,7 +188,7 @@ impl Heads {
     }
 
     /// Our head as an announcement, when it is time to tell it.
-    pub(crate) fn to_tell(&mut self, mirror: &Mirror, run: RunId, key: &Keypair) -> Option<Announcement> {
+    pub(crate) fn news(&mut self, mirror: &Mirror, run: RunId, key: &Keypair) -> Option<Announcement> {
         let size = mirror.size();
         let pause = |told: u64| if told < size { TELL } else { TELL_AGAIN };
         if self.told.is_some_and(|(when, told)| when.elapsed() < pause(told)) {
