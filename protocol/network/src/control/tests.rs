@@ -386,18 +386,21 @@ async fn a_peer_that_sends_garbage_again_and_again_is_shut_out_and_others_are_an
     let mut shut_out = false;
     for _ in 0..100 {
         assert!(two.control.request_unchecked(id, garbage.clone()).await.is_err(), "garbage is answered");
-        // what the sender is told hangs on how far its next attempt to connect has come
-        shut_out = !at_one.connected().contains(&two.id);
+        // what the sender is told hangs on how far its next attempt to connect has come; a connection that only broke comes
+        // back within this second, and whoever is banned stays outside whatever it tries
+        shut_out = true;
+        for _ in 0..20 {
+            shut_out &= !at_one.connected().contains(&two.id);
+            if !shut_out {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         if shut_out {
             break;
         }
     }
     assert!(shut_out, "a hundred times garbage, and no end");
-    // whatever it tries, it stays outside
-    for _ in 0..20 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        assert!(!at_one.connected().contains(&two.id), "a banned peer is let in");
-    }
     assert_eq!(three.control.request(id, vec![1, 2]).await, Ok(vec![2, 1]));
 }
 
