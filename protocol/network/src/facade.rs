@@ -1,7 +1,7 @@
 //! One handle for both planes.
 
 #[cfg(test)]
-mod flood;
+pub(crate) mod flood;
 #[cfg(test)]
 mod tests;
 

@@ -105,7 +105,7 @@ fn flooder(index: usize, target: &str, begun: Arc<Semaphore>) {
 }
 
 /// What a process holds of the machine's memory, in bytes.
-fn resident(process: u32) -> Option<u64> {
+pub(crate) fn resident(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)

@@ -1,7 +1,6 @@
 //! A flood against a process of its own: strangers who ask for much, take nothing, and send what nobody reads.
 
 use std::{
-    fs,
     io::{BufRead, BufReader},
     path::Path,
     process::{Command, Stdio},
@@ -12,6 +11,7 @@ use quinn::{Connection, RecvStream};
 use tokio::time::Instant;
 
 use super::{killed::Doomed, *};
+use crate::facade::flood::resident;
 
 const DIR: &str = "TALKOOT_TEST_FLOOD_DIR";
 const HERE: &str = "flooded at ";
@@ -48,13 +48,6 @@ fn victim(dir: &Path) -> (Doomed, SocketAddr) {
     let child = Doomed(child);
     let here = lines.find_map(|line| line.split_once(HERE).map(|(_, at)| at.parse().unwrap()));
     (child, here.expect("the victim starts"))
-}
-
-/// Resident memory of a process, in bytes.
-fn resident(process: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
 /// What is left of a stranger's attempt.
