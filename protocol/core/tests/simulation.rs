@@ -2,190 +2,24 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test are part of the test")]
 
+mod world;
+
 use std::collections::BTreeMap;
 
 use talkoot_protocol::{
     challenge::DrawKey,
-    conductor::{Surroundings, next_event},
+    conductor::next_event,
     digest::{BlobRef, Digest},
-    entry::{Entry, Statement},
     event::{
-        Challenge, Commit, Divergence, DivergentPart, Event, ExclusionReason, Finding, Join, Late, Leave,
-        Outcome, Role, Verdict,
+        Challenge, Commit, Deviation, Divergence, DivergentPart, Event, ExclusionReason, Finding, Join, Late,
+        Leave, Outcome, Role, Verdict,
     },
-    identity::{Keypair, MemberId},
-    manifest::{Bindings, DatasetBinding, Manifest, Terms},
+    identity::Keypair,
+    manifest::{Tolerance, VerificationClass},
+    real::Real,
     run::{Judgement, Phase, RuleError, RunState},
 };
-
-struct World {
-    operator: Keypair,
-    state: RunState,
-    log: Vec<Vec<u8>>,
-    around: Surroundings,
-}
-
-fn manifest(operator: &Keypair) -> Manifest {
-    let terms = Terms::from_toml(include_str!("../src/manifest/example.toml")).unwrap();
-    let datasets =
-        vec![DatasetBinding { index: BlobRef::of(b"index"), packs: 50, periods: None }; terms.stages.len()];
-    Manifest {
-        terms,
-        bindings: Bindings {
-            operator: operator.id(),
-            log_key: "example.org/run+00000000+AA==".to_owned(),
-            config: BlobRef::of(b"config"),
-            tokenizer: BlobRef::of(b"tokenizer"),
-            initial_state: BlobRef::of(b"state"),
-            datasets,
-        },
-    }
-}
-
-impl World {
-    fn new() -> Self {
-        let operator = Keypair::from_seed([9; 32]);
-        let manifest = manifest(&operator);
-        Self::with(operator, manifest)
-    }
-
-    fn with(operator: Keypair, manifest: Manifest) -> Self {
-        let run = manifest.id();
-        let statement = Statement::sign(run, &operator, &Event::Manifest(Box::new(manifest)));
-        let first = Entry::new(0, 1_000, statement).to_bytes();
-        let around = Surroundings { now_ms: 1_000, ..Surroundings::default() };
-        Self { operator, state: RunState::begin(&first).unwrap(), log: vec![first], around }
-    }
-
-    fn say(&mut self, key: &Keypair, event: &Event) -> Result<u64, RuleError> {
-        self.around.now_ms += 1;
-        let index = self.state.size();
-        let statement = Statement::sign(self.state.run(), key, event);
-        let bytes = Entry::new(index, self.around.now_ms, statement).to_bytes();
-        let before = format!("{:?}", self.state);
-        match self.state.apply(&bytes) {
-            Ok(_) => {
-                self.log.push(bytes);
-                Ok(index)
-            }
-            Err(error) => {
-                assert_eq!(before, format!("{:?}", self.state), "a refused entry changes nothing");
-                Err(error)
-            }
-        }
-    }
-
-    fn conduct(&mut self) -> usize {
-        let mut said = 0;
-        while let Some(event) = next_event(&self.state, &self.around) {
-            let operator = self.operator.clone();
-            self.say(&operator, &event).expect("the conductor keeps the rules");
-            said += 1;
-        }
-        said
-    }
-
-    fn join(&mut self, key: &Keypair, role: Role) {
-        let draw_key = (role == Role::Verifier).then(|| DrawKey::of(key).public());
-        self.say(key, &Event::Join(Join { role, seen: self.state.size(), draw_key })).unwrap();
-        self.around.present.insert(key.id());
-    }
-
-    fn commit_of(&self, key: &Keypair) -> Commit {
-        let round = self.state.round().unwrap();
-        let work = round.work_of(&key.id()).unwrap();
-        let steps = u32::try_from(work.steps.len()).unwrap();
-        let name = format!("{} {}", round.open.round, key.id());
-        let feedback = self.state.members()[&key.id()].feedback;
-        Commit {
-            round: round.open.round,
-            start_state: round.open.start_state.digest,
-            work: work.digest(steps),
-            steps,
-            contribution: BlobRef::of(format!("contribution {name}").as_bytes()),
-            trace: BlobRef::of(format!("trace {name}").as_bytes()),
-            feedback_in: feedback.filter(|(stage, _)| *stage == round.open.stage).map(|(_, blob)| blob),
-            feedback_out: BlobRef::of(format!("feedback {name}").as_bytes()),
-            tokens: 100,
-            loss_first_micronats: 2_000_000,
-            loss_last_micronats: 1_900_000,
-            train_ms: 1_000,
-        }
-    }
-
-    fn commit(&mut self, key: &Keypair) {
-        let commit = self.commit_of(key);
-        self.around.archived.insert(commit.contribution.digest);
-        self.say(key, &Event::Commit(commit)).unwrap();
-    }
-
-    fn draw(&mut self, key: &Keypair) -> Vec<u64> {
-        let log = self.state.sealed_log().unwrap();
-        let proof = DrawKey::of(key).draw(&log);
-        self.say(key, &Event::Challenge(Challenge { round: log.round, proof })).unwrap();
-        self.state.round().unwrap().open_checks(&key.id())
-    }
-
-    fn report(&mut self, key: &Keypair) {
-        let round = self.state.round().unwrap().open.round;
-        // As long as the initial state, as all states of one model are.
-        let state = BlobRef { digest: Digest::of(&round.to_be_bytes()), bytes: 5 };
-        self.around.archived.insert(state.digest);
-        let _ = self.say(key, &Event::Outcome(Outcome { round, state }));
-    }
-
-    fn phase(&self) -> Phase {
-        self.state.phase()
-    }
-}
-
-fn failed() -> Finding {
-    Finding::Fail(Divergence {
-        what: DivergentPart::Step,
-        replayed: BlobRef::of(b"the truth"),
-        first_step: Some(0),
-        claimed_micronats: Some(1),
-        replayed_micronats: Some(2),
-        trace: Some(BlobRef::of(b"the true trace")),
-    })
-}
-
-fn keys(count: u8) -> Vec<Keypair> {
-    (1..=count).map(|i| Keypair::from_seed([i; 32])).collect()
-}
-
-/// Runs to the end; `liar` fails every check that is drawn.
-fn run(world: &mut World, trainers: &[Keypair], verifier: &Keypair, liar: Option<MemberId>) {
-    for _ in 0..40 {
-        world.conduct();
-        match world.phase() {
-            Phase::Training => {
-                for key in trainers {
-                    if world.state.awaited().contains(&key.id()) {
-                        world.commit(key);
-                    }
-                }
-            }
-            Phase::Sealed => {
-                for commit in world.draw(verifier) {
-                    let round = world.state.round().unwrap();
-                    let lied = liar == Some(*round.commit_at(commit).unwrap().0);
-                    let finding = if lied { failed() } else { Finding::Pass };
-                    let round = round.open.round;
-                    world.say(verifier, &Event::Verdict(Verdict { round, commit, finding })).unwrap();
-                }
-            }
-            Phase::Closed => {
-                for key in trainers {
-                    world.report(key);
-                }
-            }
-            Phase::Between => panic!("nobody is missing"),
-            Phase::Ended => return,
-        }
-    }
-    panic!("the run does not end");
-}
+use world::{World, failed, keys, manifest, run};
 
 #[test]
 fn an_honest_run_ends_and_replays_to_the_same_state() {
@@ -247,7 +81,7 @@ fn work_of_a_vanished_member_is_dealt_again() {
     assert_eq!(world.conduct(), 1);
     assert_eq!(world.phase(), Phase::Sealed);
     for commit in world.draw(&verifier) {
-        let verdict = Verdict { round: 0, commit, finding: Finding::Pass };
+        let verdict = Verdict { round: 0, commit, finding: Finding::Pass, deviation: None };
         world.say(&verifier, &Event::Verdict(verdict)).unwrap();
     }
     world.conduct();
@@ -293,7 +127,12 @@ fn one_is_late() -> (World, Vec<Keypair>, Keypair, Late) {
 fn next_round(world: &mut World, trainers: &[Keypair], verifier: &Keypair) {
     let round = world.state.round().unwrap().open.round;
     for commit in world.draw(verifier) {
-        world.say(verifier, &Event::Verdict(Verdict { round, commit, finding: Finding::Pass })).unwrap();
+        world
+            .say(
+                verifier,
+                &Event::Verdict(Verdict { round, commit, finding: Finding::Pass, deviation: None }),
+            )
+            .unwrap();
     }
     world.conduct();
     for key in trainers {
@@ -422,10 +261,10 @@ fn each_rule_is_named_when_it_is_broken() {
     let drawn = world.draw(&verifier);
     assert!(matches!(world.say(&operator, &close), Err(RuleError::TooEarly { .. })), "no verdict yet");
     for commit in &drawn[1..] {
-        let verdict = Verdict { round: 0, commit: *commit, finding: Finding::Pass };
+        let verdict = Verdict { round: 0, commit: *commit, finding: Finding::Pass, deviation: None };
         world.say(&verifier, &Event::Verdict(verdict)).unwrap();
     }
-    let fail = Verdict { round: 0, commit: drawn[0], finding: failed() };
+    let fail = Verdict { round: 0, commit: drawn[0], finding: failed(), deviation: None };
     world.say(&verifier, &Event::Verdict(fail.clone())).unwrap();
     assert!(matches!(world.say(&verifier, &Event::Verdict(fail)), Err(RuleError::AlreadySaid { .. })));
     assert!(
@@ -468,7 +307,7 @@ fn the_state_that_most_members_report_goes_on() {
     }
     world.conduct();
     for commit in world.draw(&verifier) {
-        let verdict = Verdict { round: 0, commit, finding: Finding::Pass };
+        let verdict = Verdict { round: 0, commit, finding: Finding::Pass, deviation: None };
         world.say(&verifier, &Event::Verdict(verdict)).unwrap();
     }
     world.conduct();
@@ -515,7 +354,7 @@ fn tribunal() -> (World, Vec<Keypair>, Vec<Keypair>) {
 impl World {
     fn judge(&mut self, verifier: &Keypair, commit: u64, finding: Finding) -> Result<u64, RuleError> {
         let round = self.state.round().unwrap().open.round;
-        self.say(verifier, &Event::Verdict(Verdict { round, commit, finding }))
+        self.say(verifier, &Event::Verdict(Verdict { round, commit, finding, deviation: None }))
     }
 
     fn commit_by(&self, key: &Keypair) -> u64 {
@@ -643,4 +482,69 @@ fn nobody_judges_twice_nor_what_is_none_of_its_business() {
     assert!(matches!(again, RuleError::AlreadySaid { kind: "verdict", .. }), "{again}");
     let nothing = world.judge(&verifiers[1], 0, failed()).unwrap_err().to_string();
     assert!(nothing.contains("one that the verifier drew, or that another has accused"), "{nothing}");
+}
+
+#[test]
+fn a_pass_of_the_class_fast_tells_how_far_it_was() {
+    let operator = Keypair::from_seed([9; 32]);
+    let mut manifest = manifest(&operator);
+    let small = Real::new(0.001);
+    manifest.terms.verification.class = VerificationClass::Fast;
+    manifest.terms.verification.tolerance = Some(Tolerance {
+        distance: small,
+        angle: small,
+        tensor_distance: small,
+        tensor_angle: small,
+        loss: small,
+        gradient_norm: small,
+        moments: Real::new(0.0),
+    });
+    let mut world = World::with(operator, manifest);
+    let (trainers, verifier) = (keys(2), Keypair::from_seed([20; 32]));
+    for key in &trainers {
+        world.join(key, Role::Trainer);
+    }
+    world.join(&verifier, Role::Verifier);
+    world.conduct();
+    for key in &trainers {
+        world.commit(key);
+    }
+    world.conduct();
+    let drawn = world.draw(&verifier);
+    let mut say = |commit: u64, finding: Finding, deviation: Option<Deviation>| {
+        let verdict = Verdict { round: 0, commit, finding, deviation };
+        world.say(&verifier, &Event::Verdict(verdict)).map_err(|error| error.to_string())
+    };
+    let at = |distance: u64, moments: u64| Deviation {
+        distance,
+        angle: 1_000,
+        tensor_distance: 0,
+        tensor_angle: 0,
+        loss: 0,
+        gradient_norm: 0,
+        moments,
+    };
+    let untold = say(drawn[0], Finding::Pass, None).unwrap_err();
+    assert!(untold.contains("deviation is None, but has to be present"), "{untold}");
+    for beyond in [at(1_001, 0), at(0, 1)] {
+        let error = say(drawn[0], Finding::Pass, Some(beyond)).unwrap_err();
+        assert!(error.contains("within the tolerance"), "{error}");
+    }
+    say(drawn[0], Finding::Pass, Some(at(1_000, 0))).unwrap();
+    say(drawn[1], failed(), Some(at(900_000, 5))).unwrap();
+
+    let mut exact = World::new();
+    for key in &trainers {
+        exact.join(key, Role::Trainer);
+    }
+    exact.join(&verifier, Role::Verifier);
+    exact.conduct();
+    for key in &trainers {
+        exact.commit(key);
+    }
+    exact.conduct();
+    let commit = exact.draw(&verifier)[0];
+    let verdict = Verdict { round: 0, commit, finding: Finding::Pass, deviation: Some(at(0, 0)) };
+    let error = exact.say(&verifier, &Event::Verdict(verdict)).unwrap_err().to_string();
+    assert!(error.contains("the class exact compares bytes"), "{error}");
 }
