@@ -90,11 +90,14 @@ pub enum NodeError {
     },
     /// The node was excluded.
     #[error(
-        "this node was excluded from the run: a verifier found that it had claimed what it had not computed (entry {penalty} of the ledger)"
+        "this node was excluded from the run: a verifier found that it had claimed what it had not computed (entry {penalty} of the ledger); {}",
+        way_back(*may_return)
     )]
     Excluded {
         /// Ledger index of the penalty.
         penalty: u64,
+        /// The round from which on it may join again.
+        may_return: Option<u64>,
     },
     /// The key was rotated or revoked.
     #[error(
@@ -253,7 +256,9 @@ impl Node {
                     self.say("the run has ended")?;
                     return Ok(());
                 }
-                Task::Excluded(penalty) => return Err(NodeError::Excluded { penalty }),
+                Task::Excluded { penalty, may_return } => {
+                    return Err(NodeError::Excluded { penalty, may_return });
+                }
                 Task::Retired(index) => return Err(NodeError::RetiredKey { index }),
                 Task::Train | Task::Wait => false,
             };
@@ -626,5 +631,15 @@ impl Node {
     fn write_status(&self) -> Result<(), NodeError> {
         let path: &Path = &self.status_path;
         self.status.write(path).map_err(|source| NodeError::Io { path: path.to_owned(), source })
+    }
+}
+
+/// What a donor can do who was excluded, and most likely did not lie.
+fn way_back(may_return: Option<u64>) -> String {
+    match may_return {
+        Some(round) => format!(
+            "if it was no lie, test this machine's memory and graphics card, and start the node again when round {round} has come"
+        ),
+        None => "it cannot come back to this run".to_owned(),
     }
 }

@@ -23,8 +23,13 @@ pub enum Task {
     Wait,
     /// The run is over.
     Stop,
-    /// The member was excluded; the ledger index of the penalty.
-    Excluded(u64),
+    /// The member was excluded.
+    Excluded {
+        /// Ledger index of the penalty.
+        penalty: u64,
+        /// The round from which on it may join again.
+        may_return: Option<u64>,
+    },
     /// The member's key was rotated or revoked; the ledger index of that.
     Retired(u64),
 }
@@ -37,7 +42,9 @@ pub fn next_task(state: &RunState, me: &MemberId, revealed: Option<u64>) -> Task
     }
     let Some(member) = state.members().get(me) else { return Task::Join };
     if let Some(penalty) = member.excluded {
-        return Task::Excluded(penalty);
+        let may_return = member.may_return;
+        let is_due = may_return.is_some_and(|first| state.progress().next_round >= first);
+        return if is_due { Task::Join } else { Task::Excluded { penalty, may_return } };
     }
     if let Some(index) = member.retired {
         return Task::Retired(index);

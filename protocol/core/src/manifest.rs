@@ -199,6 +199,7 @@ pub(crate) mod tests {
             ("inner_steps = 4", "inner_steps = 0", "stages[0].inner_steps"),
             ("rate = 0.5", "rate = 1.5", "verification.rate"),
             ("rate = 0.5", "rate = 0.5\ndigest_interval = 0", "verification.digest_interval"),
+            ("rate = 0.5", "rate = 0.5\nreinstate_after = 0", "verification.reinstate_after"),
             ("k = 64", "k = 5000", "contribution.k"),
             ("bits = 2", "bits = 3", "contribution.bits"),
             ("beta1 = 0.9", "beta1 = 1.0", "stages[0].optimizer.beta1"),

@@ -19,7 +19,7 @@ use talkoot_protocol::{
     real::Real,
     run::{Judgement, Phase, RuleError, RunState},
 };
-use world::{World, failed, keys, manifest, next_round, run};
+use world::{World, failed, keys, manifest, next_round, run, tribunal};
 
 #[test]
 fn an_honest_run_ends_and_replays_to_the_same_state() {
@@ -250,7 +250,7 @@ fn each_rule_is_named_when_it_is_broken() {
     world.say(&verifier, &Event::Verdict(fail.clone())).unwrap();
     assert!(matches!(world.say(&verifier, &Event::Verdict(fail)), Err(RuleError::AlreadySaid { .. })));
     assert!(
-        matches!(world.say(&operator, &close), Err(RuleError::Excluded { .. })),
+        matches!(world.say(&operator, &close), Err(RuleError::FoundFalse { .. })),
         "a friend cannot be spared"
     );
     world.conduct();
@@ -305,32 +305,6 @@ fn the_state_that_most_members_report_goes_on() {
     world.around.now_ms += 30_000;
     assert_eq!(world.conduct(), 1, "after the deadline the most votes decide");
     assert_eq!(world.state.state().digest, Digest::of(b"right"));
-}
-
-/// A sealed round of three trainers and three verifiers where two have to agree.
-fn tribunal() -> (World, Vec<Keypair>, Vec<Keypair>) {
-    let operator = Keypair::from_seed([9; 32]);
-    let mut manifest = manifest(&operator);
-    manifest.terms.verification.min_verifiers = 3;
-    manifest.terms.verification.confirmations = Some(2);
-    manifest.validate().unwrap();
-    let mut world = World::with(operator, manifest);
-    let (trainers, verifiers) = (keys(3), [20, 21, 22].map(|seed| Keypair::from_seed([seed; 32])).to_vec());
-    for key in &trainers {
-        world.join(key, Role::Trainer);
-    }
-    for key in &verifiers {
-        world.join(key, Role::Verifier);
-    }
-    world.conduct();
-    for key in &trainers {
-        world.commit(key);
-    }
-    world.conduct();
-    for key in &verifiers {
-        world.draw(key);
-    }
-    (world, trainers, verifiers)
 }
 
 #[test]

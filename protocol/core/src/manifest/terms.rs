@@ -277,6 +277,11 @@ pub struct Verification {
     #[n(7)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canaries: Option<Real>,
+    /// Rounds after which a trainer that was excluded may join again, with the probation of a newcomer: memory fails, and so do
+    /// graphics cards. Once; a second exclusion is for good, as is any verifier's, and all are when this is left out.
+    #[n(8)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reinstate_after: Option<u32>,
 }
 
 impl Verification {

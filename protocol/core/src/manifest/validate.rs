@@ -45,6 +45,8 @@ const MAX_PACKS_PER_STEP: u32 = 65_536;
 const MAX_SEQUENCE_TOKENS: u32 = 1 << 20;
 /// The sealed set and the seats of a round have to fit into one ledger entry.
 const MAX_MEMBERS: u32 = 1_000;
+/// Nobody waits longer than the longest run.
+const MAX_REINSTATE_AFTER: u32 = MAX_ROUNDS;
 const MAX_DEADLINE_S: u32 = 30 * 24 * 3_600;
 /// Greatest length of the witness policy in bytes: a quarter of a manifest, room for dozens of witnesses.
 const MAX_WITNESS_POLICY: usize = 16 * 1_024;
@@ -165,6 +167,9 @@ impl Terms {
             within("verification.confirmations", confirmations, 1, checks.min_verifiers.max(1))?;
         }
         within("verification.digest_interval", checks.digest_interval(), 1, MAX_INNER_STEPS)?;
+        if let Some(rounds) = checks.reinstate_after {
+            within("verification.reinstate_after", rounds, 1, MAX_REINSTATE_AFTER)?;
+        }
         if let Some(allow) = &membership.allow {
             let distinct: BTreeSet<_> = allow.iter().collect();
             field(

@@ -63,8 +63,18 @@ pub enum RuleError {
         wanted: &'static str,
     },
     /// The member was excluded.
-    #[error("{} was excluded because of the verdict in entry {verdict}", member.short())]
+    #[error("{} was excluded by the penalty in entry {penalty}, {}", member.short(), until(*may_return))]
     Excluded {
+        /// Who.
+        member: MemberId,
+        /// Ledger index of the penalty.
+        penalty: u64,
+        /// The round from which on it may join again.
+        may_return: Option<u64>,
+    },
+    /// What the member did is to be punished, or must not enter.
+    #[error("the verdict in entry {verdict} found that {} lied", member.short())]
+    FoundFalse {
         /// Who.
         member: MemberId,
         /// Ledger index of the verdict.
@@ -158,4 +168,9 @@ pub(super) fn same<T: PartialEq + std::fmt::Debug>(
         return Ok(());
     }
     Err(RuleError::Mismatch { kind, field, got: format!("{got:?}"), expected: format!("{expected:?}") })
+}
+
+fn until(may_return: Option<u64>) -> String {
+    may_return
+        .map_or_else(|| "for good".to_owned(), |round| format!("and may join again from round {round} on"))
 }

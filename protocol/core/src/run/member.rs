@@ -22,6 +22,10 @@ pub struct Member {
     pub last_seen: u64,
     /// Ledger index of the penalty that excluded it.
     pub excluded: Option<u64>,
+    /// Penalties so far.
+    pub penalties: u32,
+    /// The round from which on it may join again, when it is excluded and not for good.
+    pub may_return: Option<u64>,
     /// The key that may revoke or replace this one.
     pub recovery: Option<MemberId>,
     /// Ledger index of the rotation or revocation that ended this key.

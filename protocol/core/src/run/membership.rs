@@ -32,10 +32,19 @@ impl RunState {
             return Err(refuse("its recovery key is the key itself".to_owned()));
         }
         if let Some(member) = self.members.get_mut(&author) {
-            if let Some(verdict) = member.excluded {
-                return Err(RuleError::Excluded { member: author, verdict });
-            }
-            if !member.left {
+            let penalty = member.excluded;
+            if let Some(penalty) = penalty {
+                if member.may_return.is_none_or(|first| self.progress.next_round < first) {
+                    return Err(RuleError::Excluded {
+                        member: author,
+                        penalty,
+                        may_return: member.may_return,
+                    });
+                }
+                if join.seen <= penalty {
+                    return Err(refuse("the statement is older than its penalty".to_owned()));
+                }
+            } else if !member.left {
                 return Err(RuleError::AlreadySaid { kind, author });
             }
             if join.seen <= member.last_seen {
@@ -46,6 +55,11 @@ impl RunState {
             same(kind, "recovery", &join.recovery, &member.recovery)?;
             member.left = false;
             member.last_seen = join.seen;
+            if penalty.is_some() {
+                // A newcomer in all but name: nothing is built upon what a lie left behind.
+                (member.excluded, member.may_return) = (None, None);
+                (member.streak, member.feedback, member.late) = (0, None, None);
+            }
             return Ok(());
         }
         let people = self.members.values().filter(|member| member.successor.is_none()).count();
@@ -60,6 +74,8 @@ impl RunState {
                 left: false,
                 last_seen: join.seen,
                 excluded: None,
+                penalties: 0,
+                may_return: None,
                 recovery: join.recovery,
                 retired: None,
                 successor: None,
@@ -90,7 +106,13 @@ impl RunState {
         let cause = self.unpunished.get(&penalty.member).copied();
         same("penalty", "verdict", &Some(penalty.verdict), &cause)?;
         self.unpunished.remove(&penalty.member);
+        let next_round = self.progress.next_round;
+        let wait = self.manifest.terms.verification.reinstate_after;
         if let Some(member) = self.members.get_mut(&penalty.member) {
+            let forgiven = member.role == Role::Trainer && member.penalties == 0;
+            member.may_return =
+                wait.filter(|_| forgiven).map(|rounds| next_round.saturating_add(u64::from(rounds)));
+            member.penalties = member.penalties.saturating_add(1);
             member.excluded = Some(index);
         }
         Ok(())
@@ -108,8 +130,8 @@ impl RunState {
             Role::Verifier => "verifier",
         };
         let member = self.members.get(&author).ok_or(RuleError::NotAMember { kind, author, wanted })?;
-        if let Some(verdict) = member.excluded {
-            return Err(RuleError::Excluded { member: author, verdict });
+        if let Some(penalty) = member.excluded {
+            return Err(RuleError::Excluded { member: author, penalty, may_return: member.may_return });
         }
         if member.is_active() && member.role == role {
             Ok(member)

@@ -240,12 +240,14 @@ impl Round {
             .filter(|commit| matches!(self.judgement(*commit), Judgement::Accused(_)))
     }
 
-    /// Whether `verifier`, which has not judged the commit yet, has to: it drew it, or another has accused it.
+    /// Whether `verifier`, which has not judged the commit yet, has to: it drew it, or another has accused it. Of an opened
+    /// canary everybody knows what it is.
     pub(super) fn may_judge(&self, verifier: &MemberId, commit: u64) -> bool {
         let drawn = self.draws.get(verifier);
-        drawn.is_some_and(|drawn| {
-            drawn.contains(&commit) || matches!(self.judgement(commit), Judgement::Accused(_))
-        })
+        self.opened(commit) != Some(Opened::Canary)
+            && drawn.is_some_and(|drawn| {
+                drawn.contains(&commit) || matches!(self.judgement(commit), Judgement::Accused(_))
+            })
     }
 
     /// Checks that `verifier` has not yet given a verdict on: those that it drew, and those that another has accused.
@@ -254,7 +256,6 @@ impl Round {
         let given = self.verdicts.iter().filter(|verdict| verdict.verifier == *verifier);
         let done: BTreeSet<u64> = given.map(|verdict| verdict.commit).collect();
         let mut open: Draws = drawn.iter().copied().chain(self.accused()).collect();
-        // Of an opened canary everybody knows what it is.
         open.retain(|index| !done.contains(index) && self.opened(*index) != Some(Opened::Canary));
         open.into_iter().collect()
     }

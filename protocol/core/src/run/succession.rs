@@ -33,8 +33,9 @@ impl RunState {
     pub(super) fn rotate(&mut self, index: u64, author: MemberId, rotate: &Rotate) -> Result<(), RuleError> {
         let refuse = |reason| RuleError::Succession { kind: "rotate", member: rotate.member, reason };
         let member = self.ending("rotate", author, rotate.member)?;
-        if let Some(verdict) = member.excluded {
-            return Err(RuleError::Excluded { member: rotate.member, verdict });
+        if let Some(penalty) = member.excluded {
+            let may_return = member.may_return;
+            return Err(RuleError::Excluded { member: rotate.member, penalty, may_return });
         }
         if !rotate.is_agreed(&self.run) {
             return Err(refuse("the successor has not signed it"));

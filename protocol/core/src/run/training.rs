@@ -56,7 +56,7 @@ impl RunState {
         same(kind, "stage", &open.stage, &progress.stage)?;
         same(kind, "start_state", &open.start_state, &next_state)?;
         if let Some((member, verdict)) = self.unpunished.first_key_value() {
-            return Err(RuleError::Excluded { member: *member, verdict: *verdict });
+            return Err(RuleError::FoundFalse { member: *member, verdict: *verdict });
         }
         let Some((stage, dataset)) = self.manifest.stage(progress.stage) else {
             return Err(RuleError::WrongPhase { kind, phase: Phase::Ended });

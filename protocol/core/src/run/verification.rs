@@ -235,7 +235,7 @@ impl RunState {
             let failure = round.failure_of(*index).filter(|_| !due);
             if next_in == Some(index) {
                 if let Some(failure) = failure {
-                    return Err(RuleError::Excluded { member: *member, verdict: failure.index });
+                    return Err(RuleError::FoundFalse { member: *member, verdict: failure.index });
                 }
                 if due || (round.has_canaries && opened.is_none()) {
                     return Err(RuleError::Mismatch {

@@ -252,3 +252,30 @@ pub(crate) fn next_round(world: &mut World, trainers: &[Keypair], verifier: &Key
     world.conduct();
     assert_eq!(world.phase(), Phase::Training);
 }
+
+/// A sealed round of three trainers and three verifiers where two have to agree.
+pub(crate) fn tribunal() -> (World, Vec<Keypair>, Vec<Keypair>) {
+    let operator = Keypair::from_seed([9; 32]);
+    let mut manifest = manifest(&operator);
+    manifest.terms.verification.min_verifiers = 3;
+    manifest.terms.verification.confirmations = Some(2);
+    manifest.terms.verification.reinstate_after = Some(1);
+    manifest.validate().unwrap();
+    let mut world = World::with(operator, manifest);
+    let (trainers, verifiers) = (keys(3), [20, 21, 22].map(|seed| Keypair::from_seed([seed; 32])).to_vec());
+    for key in &trainers {
+        world.join(key, Role::Trainer);
+    }
+    for key in &verifiers {
+        world.join(key, Role::Verifier);
+    }
+    world.conduct();
+    for key in &trainers {
+        world.commit(key);
+    }
+    world.conduct();
+    for key in &verifiers {
+        world.draw(key);
+    }
+    (world, trainers, verifiers)
+}
