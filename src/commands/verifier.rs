@@ -4,7 +4,7 @@ mod calibrate;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 
 use super::{Listen, Member, device::Trains, read_link, serve};
@@ -16,7 +16,7 @@ pub(crate) struct Verifier {
     #[command(subcommand)]
     task: Option<Task>,
     #[command(flatten)]
-    serve: Option<Serve>,
+    serve: Serve,
 }
 
 /// What else a verifier is for.
@@ -31,11 +31,11 @@ enum Task {
 #[derive(Debug, Args)]
 struct Serve {
     /// The verifier's folder: its key, its copy of the ledger, its blobs. Made when it is not there.
-    #[arg(long)]
-    dir: PathBuf,
+    #[arg(long, required = true)]
+    dir: Option<PathBuf>,
     /// The join link, or @FILE with one.
-    #[arg(long, value_name = "LINK")]
-    join: String,
+    #[arg(long, value_name = "LINK", required = true)]
+    join: Option<String>,
     #[command(flatten)]
     listen: Listen,
     #[command(flatten)]
@@ -56,16 +56,20 @@ impl Verifier {
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self.task {
             Some(Task::Calibrate(calibrate)) => calibrate.run(),
-            None => self.serve.context("--dir and --join say where a verifier works")?.run(),
+            None => self.serve.run(),
         }
     }
 }
 
 impl Serve {
     fn run(self) -> Result<ExitCode> {
+        // Required but for the tasks, which is what makes them options here.
+        let (Some(dir), Some(join)) = (self.dir, self.join) else {
+            bail!("--dir and --join say where a verifier works");
+        };
         let options = talkoot_verifier::Options {
-            dir: self.dir,
-            link: read_link(&self.join)?,
+            dir,
+            link: read_link(&join)?,
             network: self.listen.network(self.member.line())?,
             disk_bytes: self.member.disk_bytes(),
             cheat: self.cheat,

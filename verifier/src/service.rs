@@ -2,6 +2,7 @@
 
 mod disputes;
 mod samples;
+mod suspicions;
 
 use std::{path::PathBuf, time::Duration};
 

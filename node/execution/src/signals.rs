@@ -10,7 +10,7 @@
 //! the contribution alone, subtracted from the start state, takes off a few of its assigned packs, less what it takes off as many
 //! packs drawn at random (the assigned-against-random test of Templar's Gauntlet, there a score, here a hint).
 
-use talkoot_protocol::{assignment::Work, digest::Digest, manifest::Manifest};
+use talkoot_protocol::{assignment::Work, digest::Digest, event::Signal, manifest::Manifest};
 use talkoot_trainer::{
     aggregate::{measure, overlap},
     batch::{BatchSource, Pack},
@@ -29,6 +29,19 @@ use crate::{
 /// Packs of either kind that losses are measured on: enough that one odd pack does not decide.
 const PACKS: usize = 4;
 
+/// From this share of common entries on, a contribution is nearly another one; unrelated ones share `k / chunk`, honest ones of the
+/// same model more.
+const NEARLY_A_COPY: f64 = 0.8;
+
+/// Who learns from its packs learns at least so much of what it learns for others.
+const LEAST_SHARE: f64 = 0.5;
+
+/// Norms that a median says something about.
+const FEWEST_NORMS: usize = 3;
+
+/// Least and greatest norm that is not odd, as a share of the median; wider than the gates of the aggregation need be.
+const NORMS: (f64, f64) = (0.25, 3.0);
+
 /// What is known of a contribution without executing it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Signals {
@@ -46,6 +59,22 @@ impl Signals {
     /// By how much it helps more where it was to be trained.
     pub fn advantage(&self) -> f64 {
         self.assigned - self.random
+    }
+
+    /// What is odd about it, if anything, next to the norms of all contributions of its round that are at hand. Bounds are wide:
+    /// a suspicion costs every verifier a replay.
+    pub fn oddity(&self, norms: &[f64]) -> Option<Signal> {
+        if self.overlap >= NEARLY_A_COPY {
+            return Some(Signal::Overlap);
+        }
+        if self.assigned <= 0.0 || self.assigned < self.random * LEAST_SHARE {
+            return Some(Signal::Gain);
+        }
+        let mut norms = norms.to_vec();
+        norms.sort_by(f64::total_cmp);
+        let usual = norms.get(norms.len() / 2).copied().filter(|_| norms.len() >= FEWEST_NORMS)?;
+        let is_usual = (usual * NORMS.0..=usual * NORMS.1).contains(&self.norm);
+        (!is_usual).then_some(Signal::Norm)
     }
 }
 
@@ -71,22 +100,34 @@ pub struct Look<'a> {
 }
 
 impl Look<'_> {
+    /// The packs that losses are measured on: some that were assigned, and as many drawn at random.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecutionError`] when the terms have no such stage.
+    pub fn packs(&self) -> Result<(Vec<u64>, Vec<u64>), ExecutionError> {
+        let (_, data) =
+            self.manifest.stage(self.stage).ok_or(ExecutionError::NoSuchStage { stage: self.stage })?;
+        let assigned: Vec<u64> = self.work.steps.iter().flatten().copied().collect();
+        // Spread over the round: who stopped half-way lacks the later ones.
+        let spread = assigned.len().div_ceil(PACKS).max(1);
+        let assigned: Vec<u64> = assigned.into_iter().rev().step_by(spread).collect();
+        let random = (0..assigned.len() as u64).map(|at| self.draw(at, data.packs)).collect();
+        Ok((assigned, random))
+    }
+
     /// Measures all signals with packs from `source`.
     ///
     /// # Errors
     ///
     /// [`ExecutionError`] when a pack cannot be read, or the contribution is none of this stage.
     pub fn measure(&self, source: &dyn BatchSource) -> Result<Signals, ExecutionError> {
-        let (stage, data) =
+        let (stage, _) =
             self.manifest.stage(self.stage).ok_or(ExecutionError::NoSuchStage { stage: self.stage })?;
         let layout = layout_of(self.config, stage)?;
         let settings = codec_settings(&self.manifest.terms.contribution);
+        let (assigned, random) = self.packs()?;
         let moved = self.moved()?;
-        let assigned: Vec<u64> = self.work.steps.iter().flatten().copied().collect();
-        // Spread over the round: who stopped half-way lacks the later ones.
-        let spread = assigned.len().div_ceil(PACKS).max(1);
-        let assigned: Vec<u64> = assigned.into_iter().rev().step_by(spread).collect();
-        let random: Vec<u64> = (0..assigned.len() as u64).map(|at| self.draw(at, data.packs)).collect();
         let gain = |packs: &[u64]| -> Result<f64, ExecutionError> {
             let packs = read(source, packs)?;
             Ok(self.loss(self.start, &packs)? - self.loss(&moved, &packs)?)
@@ -168,6 +209,20 @@ pub fn separation(honest: &[f64], suspicious: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_oddity_is_told_by_its_signal_and_honest_work_has_none() {
+        let honest = Signals { assigned: 0.02, random: 0.015, norm: 1.0, overlap: 0.4 };
+        let norms = [0.8, 1.0, 1.1, 1.2];
+        assert_eq!(honest.oddity(&norms), None);
+        assert_eq!(Signals { assigned: -0.001, random: -0.01, ..honest }.oddity(&norms), Some(Signal::Gain));
+        assert_eq!(Signals { assigned: 0.005, ..honest }.oddity(&norms), Some(Signal::Gain));
+        assert_eq!(Signals { norm: 0.2, ..honest }.oddity(&norms), Some(Signal::Norm));
+        assert_eq!(Signals { norm: 3.5, ..honest }.oddity(&norms), Some(Signal::Norm));
+        assert_eq!(Signals { norm: 3.5, ..honest }.oddity(&norms[..2]), None, "two have no usual norm");
+        assert_eq!(Signals { norm: f64::NAN, ..honest }.oddity(&norms), Some(Signal::Norm));
+        assert_eq!(Signals { overlap: 0.95, ..honest }.oddity(&norms), Some(Signal::Overlap));
+    }
 
     #[test]
     fn separation_is_the_share_of_pairs_in_the_right_order() {

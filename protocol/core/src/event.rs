@@ -63,6 +63,9 @@ pub enum Event {
     /// A member's key is worth nothing any more; by itself or by the member's recovery key.
     #[n(15)]
     Revoke(#[n(0)] Revoke),
+    /// A verifier has reason to look at a contribution that the draw may have left alone.
+    #[n(16)]
+    Suspicion(#[n(0)] Suspicion),
 }
 
 impl Event {
@@ -83,6 +86,7 @@ impl Event {
             Self::End(_) => "end",
             Self::Late(_) => "late",
             Self::Opening(_) => "opening",
+            Self::Suspicion(_) => "suspicion",
             Self::Rotate(_) => "rotate",
             Self::Revoke(_) => "revoke",
         }
@@ -458,6 +462,36 @@ pub struct Opening {
     /// Proof of the verifiable random function: [`crate::canary::CanaryDraw`].
     #[n(1)]
     pub proof: DrawProof,
+}
+
+/// A reason to execute a sealed contribution again, drawn or not. It blames nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Suspicion {
+    /// Number of the round.
+    #[n(0)]
+    pub round: u64,
+    /// Ledger index of the commit.
+    #[n(1)]
+    pub commit: u64,
+    /// What is odd about it.
+    #[n(2)]
+    pub signal: Signal,
+}
+
+/// What can be odd about a contribution that nobody has executed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Signal {
+    /// It does not help on the packs that it was trained on, or far more on others.
+    #[n(0)]
+    Gain,
+    /// It is far longer or shorter than the others of the round.
+    #[n(1)]
+    Norm,
+    /// It is nearly that of another member.
+    #[n(2)]
+    Overlap,
 }
 
 /// The state that follows from a closed round.

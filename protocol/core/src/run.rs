@@ -15,6 +15,7 @@ mod member;
 mod membership;
 mod round;
 mod succession;
+mod suspicion;
 mod training;
 mod verification;
 
@@ -28,6 +29,7 @@ pub use member::Member;
 pub use round::{
     CommitRecord, Draws, Judgement, LateRecord, Phase, Precedent, Round, SealRecord, VerdictRecord,
 };
+pub use suspicion::WATCHED_ROUNDS;
 
 use crate::{
     assignment::Cursor,
@@ -189,6 +191,7 @@ impl RunState {
             Event::End(end) => self.end(entry.time_ms, end),
             Event::Late(late) => self.late(entry.index, author, late),
             Event::Opening(opening) => self.opening(entry.time_ms, author, opening),
+            Event::Suspicion(suspicion) => self.suspicion(author, *suspicion),
             Event::Rotate(rotate) => self.rotate(entry.index, author, rotate),
             Event::Revoke(revoke) => self.revoke(entry.index, author, revoke),
         }

@@ -202,6 +202,7 @@ rotate = structure(
 revoke = structure(must("member", member))
 late = structure(must("commit", commit), must("restored", blob))
 opening = structure(must("round", u64), must("proof", octets(80)))
+suspicion = structure(must("round", u64), must("commit", u64), must("signal", plain(3)))
 
 
 def manifest(_):
@@ -225,6 +226,7 @@ KINDS = [
     ("opening", opening),
     ("rotate", rotate),
     ("revoke", revoke),
+    ("suspicion", suspicion),
 ]
 event = choice(*[[read] for _, read in KINDS])
 

@@ -21,7 +21,7 @@ use talkoot_protocol::{
     event::{
         Challenge, Commit, Deviation, Divergence, DivergentPart, End, Event, Exclusion, ExclusionReason,
         Finding, Join, Late, Leave, Obstacle, Opening, Outcome, Penalty, Revoke, Role, Rotate, RoundClose,
-        RoundOpen, Seal, Seat, Verdict,
+        RoundOpen, Seal, Seat, Signal, Suspicion, Verdict,
     },
     identity::{Keypair, MemberId},
 };
@@ -166,10 +166,14 @@ fn event() -> impl Strategy<Value = Event> {
     let revoke = member().prop_map(|member| Event::Revoke(Revoke { member }));
     let late =
         (commit(), blob()).prop_map(|(commit, restored)| Event::Late(Box::new(Late { commit, restored })));
+    let signal = prop::sample::select(vec![Signal::Gain, Signal::Norm, Signal::Overlap]);
+    let suspicion = (number(), number(), signal)
+        .prop_map(|(round, commit, signal)| Event::Suspicion(Suspicion { round, commit, signal }));
     let opening = proof().prop_map(|(round, proof)| Event::Opening(Opening { round, proof }));
     prop_oneof![
         late,
         opening,
+        suspicion,
         join,
         leave,
         open,

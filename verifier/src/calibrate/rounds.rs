@@ -67,6 +67,7 @@ impl<'a> Rehearsal<'a> {
             seal: None,
             draws: BTreeMap::new(),
             verdicts: Vec::new(),
+            suspicions: BTreeMap::new(),
             opened: BTreeMap::new(),
             close: None,
             outcomes: BTreeMap::new(),

@@ -75,6 +75,7 @@ impl World {
             seal: None,
             draws: BTreeMap::new(),
             verdicts: Vec::new(),
+            suspicions: BTreeMap::new(),
             opened: BTreeMap::new(),
             close: None,
             outcomes: BTreeMap::new(),

@@ -56,10 +56,12 @@ impl Verifier {
         let start = start.clone();
         let number = round.open.round;
         let patience = Duration::from_secs_f64(patience / left.len() as f64);
+        let mut plausible = Vec::new();
         for (member, record) in left {
             let look = self.look(round, &draw, *member, record, &start);
             match tokio::time::timeout(patience, look).await {
                 Ok(Ok(None)) => {
+                    plausible.push(*member);
                     tracing::info!(round = number, member = %member.short(), "samples of the error feedback may be honest work");
                 }
                 Ok(Ok(Some(reason))) => {
@@ -76,6 +78,8 @@ impl Verifier {
                 }
             }
         }
+        let seed = draw.sample(0, CHUNKS, u64::MAX);
+        self.suspect(round, &plausible, start, seed, patience).await;
         Ok(())
     }
 

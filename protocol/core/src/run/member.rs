@@ -37,6 +37,8 @@ pub struct Member {
     pub since_round: Option<u64>,
     /// Passed checks in a row.
     pub streak: u64,
+    /// The last round in which it is drawn more often, since a verifier suspected it.
+    pub watched_until: Option<u64>,
     /// Error-feedback buffer after its last sealed commit, and the stage that the buffer belongs to.
     pub feedback: Option<(u32, BlobRef)>,
     /// Late work whose buffer `feedback` is, until the next sealed commit.

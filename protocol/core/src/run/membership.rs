@@ -81,6 +81,7 @@ impl RunState {
                 successor: None,
                 since_round: None,
                 streak: 0,
+                watched_until: None,
                 feedback: None,
                 late: None,
                 speed: None,

@@ -132,6 +132,8 @@ pub struct Round {
     pub draws: BTreeMap<MemberId, Draws>,
     /// Verdicts so far.
     pub verdicts: Vec<VerdictRecord>,
+    /// The commit that each verifier has reason to look at.
+    pub suspicions: BTreeMap<MemberId, u64>,
     /// What members have opened.
     pub opened: BTreeMap<MemberId, Opened>,
     /// The close and its time.
@@ -172,6 +174,7 @@ impl Round {
             seal: None,
             draws: BTreeMap::new(),
             verdicts: Vec::new(),
+            suspicions: BTreeMap::new(),
             opened: BTreeMap::new(),
             close: None,
             outcomes: BTreeMap::new(),
@@ -240,22 +243,25 @@ impl Round {
             .filter(|commit| matches!(self.judgement(*commit), Judgement::Accused(_)))
     }
 
-    /// Whether `verifier`, which has not judged the commit yet, has to: it drew it, or another has accused it. Of an opened
-    /// canary everybody knows what it is.
+    /// Whether `verifier`, which has not judged the commit yet, has to: it drew it, or somebody has accused or suspects it. Of an
+    /// opened canary everybody knows what it is.
     pub(super) fn may_judge(&self, verifier: &MemberId, commit: u64) -> bool {
         let drawn = self.draws.get(verifier);
         self.opened(commit) != Some(Opened::Canary)
             && drawn.is_some_and(|drawn| {
-                drawn.contains(&commit) || matches!(self.judgement(commit), Judgement::Accused(_))
+                drawn.contains(&commit)
+                    || self.suspicions.values().any(|suspected| *suspected == commit)
+                    || matches!(self.judgement(commit), Judgement::Accused(_))
             })
     }
 
-    /// Checks that `verifier` has not yet given a verdict on: those that it drew, and those that another has accused.
+    /// Checks that `verifier` has not yet given a verdict on: those that it drew, and those that somebody has accused or suspects.
     pub fn open_checks(&self, verifier: &MemberId) -> Vec<u64> {
         let Some(drawn) = self.draws.get(verifier) else { return Vec::new() };
         let given = self.verdicts.iter().filter(|verdict| verdict.verifier == *verifier);
         let done: BTreeSet<u64> = given.map(|verdict| verdict.commit).collect();
-        let mut open: Draws = drawn.iter().copied().chain(self.accused()).collect();
+        let suspected = self.suspicions.values().copied();
+        let mut open: Draws = drawn.iter().copied().chain(suspected).chain(self.accused()).collect();
         open.retain(|index| !done.contains(index) && self.opened(*index) != Some(Opened::Canary));
         open.into_iter().collect()
     }

@@ -103,6 +103,7 @@ impl RunState {
             seal: None,
             draws: BTreeMap::new(),
             verdicts: Vec::new(),
+            suspicions: BTreeMap::new(),
             opened: BTreeMap::new(),
             close: None,
             outcomes: BTreeMap::new(),

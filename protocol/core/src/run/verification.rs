@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Draws, Judgement, Opened, Phase, Progress, RuleError, RunState, VerdictRecord, error::same};
+use super::{
+    Draws, Judgement, Opened, Phase, Progress, RuleError, RunState, VerdictRecord, error::same, suspicion,
+};
 use crate::{
     assignment::Cursor,
     challenge::{self, Draw, DrawProof, SealedLog, check_probability},
@@ -61,8 +63,12 @@ impl RunState {
         let draw = challenge::check_draw(&draw_key, &log, proof)?;
         let rules = &self.manifest.terms.verification;
         let chosen = |id: &MemberId| {
-            let streak = self.members.get(&self.heir(*id)).map_or(0, |member| member.streak);
-            draw.selects(id, check_probability(streak, rules.probation, rules.rate.get()))
+            let member = self.members.get(&self.heir(*id));
+            let streak = member.map_or(0, |member| member.streak);
+            let watched = member.and_then(|member| member.watched_until);
+            let watched = watched.is_some_and(|until| log.round <= until);
+            let more = if watched { suspicion::MORE_OFTEN } else { 1.0 };
+            draw.selects(id, (check_probability(streak, rules.probation, rules.rate.get()) * more).min(1.0))
         };
         let draws = seal.commits.iter().filter(|(id, _)| chosen(id)).map(|(_, index)| *index).collect();
         Ok((draw, draws))
