@@ -12,6 +12,7 @@ use talkoot_trainer::{
 use crate::{
     Cuda,
     buffer::Buffer,
+    class::Class,
     cuda::launch::{count, during, line},
     device::{Argument, Device},
     kernels::{CONTRIBUTION_LARGEST, CONTRIBUTION_SELECT},
@@ -34,8 +35,8 @@ pub enum ContributionError {
 /// # Errors
 ///
 /// [`ContributionError`] says whether the device failed or the numbers are refused.
-pub fn encode<D: Device>(
-    cuda: &Cuda<D>,
+pub fn encode<D: Device, C: Class>(
+    cuda: &Cuda<D, C>,
     settings: &CodecSettings,
     layout: &Layout,
     origin: &Origin,
@@ -64,8 +65,8 @@ pub fn encode<D: Device>(
 }
 
 /// Refuses numbers that are none, or absurdly large.
-fn check<D: Device>(
-    cuda: &Cuda<D>,
+fn check<D: Device, C: Class>(
+    cuda: &Cuda<D, C>,
     settings: &CodecSettings,
     tensor: usize,
     delta: &Buffer<D>,
@@ -92,8 +93,8 @@ fn check<D: Device>(
     Ok(())
 }
 
-fn select<D: Device>(
-    cuda: &Cuda<D>,
+fn select<D: Device, C: Class>(
+    cuda: &Cuda<D, C>,
     settings: &CodecSettings,
     delta: &Buffer<D>,
     feedback: &Buffer<D>,
@@ -121,7 +122,7 @@ fn select<D: Device>(
 }
 
 /// A buffer as words.
-fn words<D: Device>(cuda: &Cuda<D>, from: &Buffer<D>) -> Result<Vec<u32>, BackendError> {
+fn words<D: Device, C: Class>(cuda: &Cuda<D, C>, from: &Buffer<D>) -> Result<Vec<u32>, BackendError> {
     let mut words = vec![0u32; from.len];
     let bytes = bytemuck::cast_slice_mut(&mut words);
     cuda.device().download(from.memory(), 0, bytes).map_err(during("reading what is sent"))?;

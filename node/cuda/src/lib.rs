@@ -7,8 +7,9 @@
 //! ```
 //!
 //! ```text
-//! cuda        a GPU as a backend of the trainer, exact class; buffer: its memory
-//! fast        the same with tensor cores: the fast class
+//! cuda        a GPU as a backend of the trainer; buffer: its memory
+//! class       what a class of numbers does in its own way; the exact class
+//! fast        the fast class: tensor cores
 //! codec       contributions chosen on the GPU
 //! slab        a device whose memory is taken once and handed out by a rule that a plan can follow
 //! check       every operation held to the bits of the processor
@@ -24,6 +25,7 @@
 mod buffer;
 pub mod check;
 pub mod choice;
+pub mod class;
 pub mod codec;
 mod cuda;
 pub mod device;

@@ -7,6 +7,7 @@ use talkoot_trainer::backend::{BackendError, Columns, ColumnsMut, Done};
 use super::Cuda;
 use crate::{
     buffer::{Buffer, Lent},
+    class::Class,
     device::{Argument, Device, DeviceError, Shape},
     kernels::Kernel,
 };
@@ -109,7 +110,7 @@ pub(crate) fn during(operation: &'static str) -> impl Fn(DeviceError) -> Backend
     }
 }
 
-impl<D: Device> Cuda<D> {
+impl<D: Device, C: Class> Cuda<D, C> {
     /// Starts a kernel, unless there is nothing to do.
     pub(crate) fn run(
         &self,

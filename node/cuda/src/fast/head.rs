@@ -16,7 +16,7 @@ use crate::{
 const NAME: &str = "head and loss";
 
 impl<D: Device> Fast<D> {
-    pub(super) fn head_and_loss(
+    pub(super) fn head_and_loss_in_bf16(
         &self,
         shape: LinearShape,
         hidden: &Buffer<D>,
@@ -34,9 +34,8 @@ impl<D: Device> Fast<D> {
             "targets below the vocabulary"
         );
         let together = gpu_logit_rows(outputs, rows);
-        let (logits, losses) = (self.exact.scratch(together * outputs)?, self.exact.scratch(rows)?);
-        let (tokens, scales) =
-            (self.exact.indices(NAME, targets.tokens)?, self.exact.upload(targets.scales)?);
+        let (logits, losses) = (self.scratch(together * outputs)?, self.scratch(rows)?);
+        let (tokens, scales) = (self.indices(NAME, targets.tokens)?, self.upload(targets.scales)?);
         for first in (0..rows).step_by(together) {
             let part = LinearShape { rows: together.min(rows - first), inputs, outputs };
             let here = hidden.from(first * inputs);
@@ -49,7 +48,7 @@ impl<D: Device> Fast<D> {
                 Argument::U32(u32::from(gradients.is_some())),
                 losses.from(first).holding(part.rows),
             ];
-            self.exact.run(NAME, FAST_CROSS_ENTROPY, line(part.rows, 1, 256), &arguments)?;
+            self.run(NAME, FAST_CROSS_ENTROPY, line(part.rows, 1, 256), &arguments)?;
             let Some(gradients) = &mut gradients else { continue };
             let into = gradients.hidden.from(first * inputs);
             self.input_gradient(part, logits.all(), weight, Store::Replace, into)?;
@@ -58,6 +57,6 @@ impl<D: Device> Fast<D> {
                 self.weight_gradient(part, here, logits.all(), store, dweight)?;
             }
         }
-        self.exact.download(&losses)
+        self.download(&losses)
     }
 }

@@ -33,11 +33,11 @@ impl<D: Device> Fast<D> {
         shape: LinearShape,
         x: &Buffer<D>,
         weight: &Buffer<D>,
-        (bias, residual): (Option<&Buffer<D>>, Option<&Buffer<D>>),
+        [bias, residual]: [Option<&Buffer<D>>; 2],
         y: &Buffer<D>,
     ) -> Done {
         let finish = Finish { store: Store::Replace, bias, residual };
-        self.product(FAST_PRODUCT_NT, sizes(shape), x.all(), weight.all(), finish, y.all())
+        self.product_in_bf16(FAST_PRODUCT_NT, sizes(shape), x.all(), weight.all(), finish, y.all())
     }
 
     /// Logits of rows: a forward without anything added.
@@ -49,7 +49,7 @@ impl<D: Device> Fast<D> {
         y: &Buffer<D>,
     ) -> Done {
         let finish = Finish::plain(Store::Replace);
-        self.product(FAST_PRODUCT_NT, sizes(shape), x, weight.all(), finish, y.all())
+        self.product_in_bf16(FAST_PRODUCT_NT, sizes(shape), x, weight.all(), finish, y.all())
     }
 
     pub(super) fn input_gradient(
@@ -62,7 +62,7 @@ impl<D: Device> Fast<D> {
     ) -> Done {
         let [rows, outputs, inputs] = sizes(shape);
         let finish = Finish::plain(store);
-        self.product(FAST_PRODUCT_NN, [rows, inputs, outputs], dy, weight.all(), finish, dx)
+        self.product_in_bf16(FAST_PRODUCT_NN, [rows, inputs, outputs], dy, weight.all(), finish, dx)
     }
 
     pub(super) fn weight_gradient(
@@ -75,11 +75,11 @@ impl<D: Device> Fast<D> {
     ) -> Done {
         let [rows, outputs, inputs] = sizes(shape);
         let finish = Finish::plain(store);
-        self.product(FAST_PRODUCT_TN, [outputs, inputs, rows], dy, x, finish, dweight.all())
+        self.product_in_bf16(FAST_PRODUCT_TN, [outputs, inputs, rows], dy, x, finish, dweight.all())
     }
 
     /// `c [rows, columns]` over an inner index of `depth`.
-    fn product(
+    fn product_in_bf16(
         &self,
         kernel: Kernel,
         [rows, columns, depth]: [usize; 3],
@@ -101,7 +101,7 @@ impl<D: Device> Fast<D> {
             c.holding(rows * columns),
         ];
         let shape = grid([columns.div_ceil(TILE), rows.div_ceil(TILE)], THREADS);
-        self.exact.run("a product", kernel, shape, &arguments)
+        self.run("a product", kernel, shape, &arguments)
     }
 }
 

@@ -1,6 +1,9 @@
 //! Numbers to try, and how near is near.
 
-use talkoot_cuda::{Cuda, fast::Fast};
+use talkoot_cuda::{
+    Cuda,
+    fast::{Fast, TensorCores},
+};
 use talkoot_emulator::{Emulator, Order};
 
 /// Numbers between -2 and 2, the same for the same seed.
@@ -26,7 +29,7 @@ pub(crate) fn rounded(numbers: &[f32]) -> Vec<f32> {
 
 /// The fast class with threads in an order; none where kernels cannot be emulated.
 pub(crate) fn fast(order: Order) -> Option<Fast<Emulator>> {
-    Some(Fast::new(Cuda::new(Emulator::new(order)?)))
+    Some(Cuda::new(Emulator::new(order)?).in_class(TensorCores))
 }
 
 /// The largest difference, relative to the largest expected number.
