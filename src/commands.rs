@@ -136,9 +136,8 @@ impl Command {
     /// Services tell what they do; commands that answer a question only tell of trouble.
     const fn log_level(&self) -> &'static str {
         match self {
-            Self::Coordinator(_) | Self::Node(_) | Self::Verifier(_) | Self::Witness(_) => {
-                "warn,talkoot=info"
-            }
+            Self::Coordinator(_) | Self::Node(_) | Self::Witness(_) => "warn,talkoot=info",
+            Self::Verifier(verifier) if verifier.is_service() => "warn,talkoot=info",
             _ => "warn",
         }
     }

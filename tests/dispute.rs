@@ -152,7 +152,7 @@ fn tamperings(folder: &Path, good: &Path, key: &Keypair) {
     let blob = |blob: BlobRef| format!("blobs/{}", blob.digest);
     let trace = anatomy.accusation.trace.expect("the accuser has a trace");
     let sign = |key: &Keypair, commit: u64, finding: Finding| {
-        let event = Event::Verdict(Verdict { round: anatomy.commit.round, commit, finding });
+        let event = Event::Verdict(Verdict { round: anatomy.commit.round, commit, finding, deviation: None });
         Statement::sign(anatomy.run, key, &event).to_bytes()
     };
     let accusation = || Finding::Fail(anatomy.accusation.clone());

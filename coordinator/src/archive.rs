@@ -6,6 +6,7 @@ use talkoot_network::{BlobStore, Network, Urgency};
 use talkoot_protocol::{
     digest::{BlobRef, Digest},
     identity::MemberId,
+    manifest::VerificationClass,
     run::{Phase, RunState},
 };
 use tokio::{sync::mpsc, task::JoinSet};
@@ -53,11 +54,15 @@ impl Archive {
             }
         }
         // What a replay of a drawn contribution starts from is evidence, whichever way the verdict goes.
+        let class = state.manifest().terms.verification.class;
         for index in round.draws.values().flatten() {
-            if let Some((member, record)) = round.commit_at(*index)
-                && let Some(feedback) = record.commit.feedback_in
-            {
-                self.want(feedback, *member);
+            if let Some((member, record)) = round.commit_at(*index) {
+                let commit = &record.commit;
+                // Where a replay compares by distance, the buffer after is part of what is compared.
+                let after = (class == VerificationClass::Fast).then_some(commit.feedback_out);
+                for feedback in [commit.feedback_in, after].into_iter().flatten() {
+                    self.want(feedback, *member);
+                }
             }
         }
         if state.phase() == Phase::Training

@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::Args;
+use talkoot_execution::Arithmetic;
 use talkoot_node::Cheat;
 
 use super::{Listen, Member, device::Trains, read_link, serve};
@@ -23,6 +24,10 @@ pub(crate) struct Node {
     member: Member,
     #[command(flatten)]
     trains: Trains,
+    /// Whose arithmetic is trained in: `exact`, the same on every machine, or `library`, a library's matrix products on the processor, for runs
+    /// of the verification class `fast`.
+    #[arg(long, value_name = "exact|library", default_value = "exact")]
+    arithmetic: Arithmetic,
     /// Rehearse a liar: random, stale, lazy, wrong-data, one-step or hoard. It will be found out and excluded.
     #[arg(long, value_name = "LIE", hide = true)]
     cheat: Option<Cheat>,
@@ -36,6 +41,7 @@ impl Node {
             network: self.listen.network(self.member.line())?,
             disk_bytes: self.member.disk_bytes(),
             recovery: self.member.recovery,
+            arithmetic: self.arithmetic,
             cheat: self.cheat,
         };
         self.trains.prepare()?;

@@ -229,7 +229,8 @@ fn config_json(config: &ModelConfig) -> Result<String> {
     Ok(serde_json::to_string_pretty(config)? + "\n")
 }
 
-fn fresh_model(tokenizer: &Tokenizer, seed: u64) -> (ModelConfig, State) {
+/// The small model that a run without `--model` starts from.
+pub(super) fn fresh_model(tokenizer: &Tokenizer, seed: u64) -> (ModelConfig, State) {
     let special = tokenizer.special_ids();
     let mut config = presets::demo_model(tokenizer.vocab_size());
     config.image_token_id = special.image_pad;

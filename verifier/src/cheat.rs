@@ -10,11 +10,13 @@ use talkoot_protocol::digest::Digest;
 pub enum Cheat {
     /// Says of honest work that its middle step is another one.
     Accuse,
+    /// Says of everything that it passes, without looking.
+    Stamp,
 }
 
 /// The text names no lie.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no such lie: {0:?}; there is accuse")]
+#[error("no such lie: {0:?}; there are accuse and stamp")]
 pub struct ParseCheatError(String);
 
 impl FromStr for Cheat {
@@ -23,6 +25,7 @@ impl FromStr for Cheat {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "accuse" => Ok(Self::Accuse),
+            "stamp" => Ok(Self::Stamp),
             other => Err(ParseCheatError(other.to_owned())),
         }
     }
@@ -32,6 +35,7 @@ impl Cheat {
     /// Makes the verifier's own account of a replay a false one: from the middle step on, with other states, too.
     pub(crate) fn falsify(self, executed: &mut Executed) {
         match self {
+            Self::Stamp => {}
             Self::Accuse => {
                 let middle = executed.trace.steps.len() / 2;
                 let points: Vec<usize> = executed.trace.points().collect();

@@ -19,7 +19,7 @@ mod tests;
 
 use std::path::Path;
 
-use talkoot_execution::{Job, open_packs, parse_config};
+use talkoot_execution::{Arithmetic, Job, open_packs, parse_config};
 use talkoot_protocol::{digest::BlobRef, manifest::VerificationClass};
 use talkoot_trainer::{snapshot::Snapshot, state::State};
 
@@ -102,6 +102,7 @@ fn judge_into(folder: &Path, key: Option<&str>, report: &mut DisputeReport) -> R
         start: &start,
         feedback_in: feedback_in.as_deref(),
         precedent: &precedent,
+        arithmetic: Arithmetic::Exact,
     };
     let case = Case { job, packs: &packs, accounts: &accounts, state: state.as_ref() };
     let ruling = case

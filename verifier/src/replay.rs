@@ -2,12 +2,14 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use talkoot_execution::{Executed, ExecutionError, Job, Packs, compare, execute, restore};
+use talkoot_execution::{
+    Arithmetic, Claimed, Comparison, Executed, ExecutionError, Job, Packs, check, execute, restore,
+};
 use talkoot_protocol::{
     assignment::Work,
     digest::BlobRef,
-    event::{Commit, Divergence, DivergentPart, Finding},
-    manifest::Manifest,
+    event::{Commit, Deviation, Divergence, DivergentPart, Finding},
+    manifest::{Manifest, VerificationClass},
     run::Round,
 };
 use talkoot_trainer::{
@@ -28,12 +30,19 @@ pub(crate) struct Replay {
     pub(crate) commit: Commit,
     /// The trace that was committed.
     pub(crate) trace: Vec<u8>,
+    /// The contribution and the error-feedback buffer after it that were committed, where the class compares them.
+    pub(crate) learnt: Option<(Vec<u8>, Vec<u8>)>,
     /// The error-feedback buffer that was committed as the one before the round.
     pub(crate) feedback_in: Option<Vec<u8>>,
     /// The contributions that the round's moments come from.
     pub(crate) precedent: Vec<Vec<u8>>,
     /// For work that missed its seal: the buffer that was said to hold all of it.
     pub(crate) restored: Option<BlobRef>,
+}
+
+/// Whether a replay in this run's class needs the committed contribution and the buffer after it.
+pub(crate) const fn needs_learnt(manifest: &Manifest) -> bool {
+    matches!(manifest.terms.verification.class, VerificationClass::Fast)
 }
 
 /// A finding of a blob that is not what was committed, before anything was executed.
@@ -53,6 +62,8 @@ pub(crate) fn disproved(what: DivergentPart, commit: &Commit) -> Finding {
 #[derive(Debug)]
 pub(crate) struct Replayed {
     pub(crate) finding: Finding,
+    /// How far replay and commit are apart, where that was measured.
+    pub(crate) deviation: Option<Deviation>,
     /// What the replay's steps left behind; none when they did not come to an end.
     pub(crate) trace: Option<Trace>,
 }
@@ -69,6 +80,7 @@ impl Replay {
             start: &self.start,
             feedback_in: self.feedback_in.as_deref(),
             precedent: &self.precedent,
+            arithmetic: Arithmetic::Exact,
         }
     }
 
@@ -79,7 +91,7 @@ impl Replay {
 
     /// The same, with what the replay saw; by a verifier that lies about it, where one is rehearsed.
     pub(crate) fn run_as(&self, cheat: Option<Cheat>) -> Result<Replayed, ExecutionError> {
-        let unseen = |finding| Ok(Replayed { finding, trace: None });
+        let unseen = |finding| Ok(Replayed { finding, deviation: None, trace: None });
         let executed = execute(&self.job(), self.packs.as_ref(), &mut |_, _| ControlFlow::Continue(()));
         let mut executed = match executed {
             Ok(executed) => executed,
@@ -99,9 +111,14 @@ impl Replay {
         if let Some(cheat) = cheat {
             cheat.falsify(&mut executed);
         }
-        let finding = compare(&self.commit, &self.trace, &executed);
+        let (contribution, feedback_out) =
+            self.learnt.as_ref().map(|(one, other)| (one.as_slice(), other.as_slice())).unzip();
+        let claimed = Claimed { trace: &self.trace, contribution, feedback_out };
+        let Comparison { finding, deviation } = check(&self.job(), &self.commit, claimed, &executed)?;
         let Some(claimed) = self.restored else {
-            return Ok(Replayed { finding, trace: Some(executed.trace) });
+            // A step settles nothing where honest steps may differ.
+            let trace = (!needs_learnt(&self.manifest)).then_some(executed.trace);
+            return Ok(Replayed { finding, deviation, trace });
         };
         // The verdict is about the commit that goes on from this work, and not about this: there is nothing to settle by a step.
         let finding = match finding {
@@ -111,7 +128,9 @@ impl Replay {
         if finding != Finding::Pass {
             return unseen(finding);
         }
-        let Executed { feedback_out, contribution, .. } = &executed;
+        // Giving back is exact in every class: of the committed blobs where they may differ from the replayed ones.
+        let Executed { feedback_out: own_buffer, contribution: own, .. } = &executed;
+        let (contribution, feedback_out) = (contribution.unwrap_or(own), feedback_out.unwrap_or(own_buffer));
         let stage = self.round.open.stage;
         let restored = restore(&self.manifest, &self.config, stage, feedback_out, contribution)?;
         if BlobRef::of(&restored) == claimed {

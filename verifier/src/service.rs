@@ -5,7 +5,7 @@ mod samples;
 
 use std::{path::PathBuf, time::Duration};
 
-use talkoot_execution::ExecutionError;
+use talkoot_execution::{Distances, ExecutionError};
 use talkoot_network::{
     BlobStore, FetchError, Network, NetworkConfig, NetworkError, StoreError, Urgency,
     keyfile::{self, KeyFileError},
@@ -13,9 +13,12 @@ use talkoot_network::{
 use talkoot_protocol::{
     challenge::DrawKey,
     digest::BlobRef,
-    event::{Challenge, Commit, DivergentPart, Event, Finding, Join, Obstacle, Outcome, Role, Verdict},
+    event::{
+        Challenge, Commit, Deviation, DivergentPart, Event, Finding, Join, Obstacle, Outcome, Role, Verdict,
+    },
     identity::MemberId,
     link::JoinLink,
+    manifest::Manifest,
     run::{CommitRecord, Member, Phase, Round},
 };
 use talkoot_replica::{Follower, Inputs, ReplicaError, Submission, Weights};
@@ -24,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cheat::Cheat,
     dispute::Evidence,
-    replay::{Replay, Replayed, disproved},
+    replay::{Replay, Replayed, disproved, needs_learnt},
 };
 
 /// Share of the manifest's verification deadline after which a blob that a member does not hand out counts as
@@ -90,11 +93,16 @@ pub struct Verifier {
 }
 
 /// What a verifier found, and what shows it to others.
-type Found = (Finding, Option<Evidence>);
+type Found = (Finding, Option<Evidence>, Option<Deviation>);
 
 /// The round that the ledger is at.
 fn round_of(follower: &Follower) -> Option<u64> {
     follower.state().round().map(|round| round.open.round)
+}
+
+/// How far it is said to have been by who did not look.
+fn stamped(manifest: &Manifest) -> Option<Deviation> {
+    needs_learnt(manifest).then(|| Distances::default().in_millionths())
 }
 
 /// What a verifier has to do next.
@@ -240,12 +248,16 @@ impl Verifier {
         let Some(round) = state.round() else { return Ok(false) };
         let Some((member, record)) = round.commit_at(index) else { return Ok(false) };
         tracing::info!(round = round.open.round, member = %member.short(), "replaying");
-        let (finding, evidence) = match Box::pin(self.settle(round, *member, record)).await? {
-            Some(finding) => (finding, None),
-            None => self.find(round, *member, record).await?,
+        let (finding, evidence, deviation) = if self.cheat == Some(Cheat::Stamp) {
+            (Finding::Pass, None, stamped(state.manifest()))
+        } else {
+            match Box::pin(self.settle(round, *member, record)).await? {
+                Some(finding) => (finding, None, None),
+                None => self.find(round, *member, record).await?,
+            }
         };
-        tracing::info!(round = round.open.round, member = %member.short(), ?finding, "replayed");
-        let verdict = Verdict { round: round.open.round, commit: index, finding };
+        tracing::info!(round = round.open.round, member = %member.short(), ?finding, ?deviation, "replayed");
+        let verdict = Verdict { round: round.open.round, commit: index, finding, deviation };
         if let Some(evidence) = evidence {
             self.keep_evidence(&verdict, evidence).await;
         }
@@ -277,12 +289,14 @@ impl Verifier {
         commit: &Commit,
         restored: Option<BlobRef>,
     ) -> Result<Found, VerifierError> {
-        let bare = |finding| Ok((finding, None));
+        let bare = |finding| Ok((finding, None, None));
         let unavailable = Finding::Inconclusive(Obstacle::InputsUnavailable);
         let manifest = self.follower.state().manifest().clone();
         // What the member itself has to hand out: when it does not, that is its fault.
         let patience = f64::from(manifest.terms.deadlines.verification_s) * WITHHELD_AFTER;
-        let mine = [Some(commit.contribution), Some(commit.trace), commit.feedback_in];
+        let learnt = needs_learnt(&manifest);
+        let after = learnt.then_some(commit.feedback_out);
+        let mine = [Some(commit.contribution), Some(commit.trace), commit.feedback_in, after];
         self.store.pin("replay", mine.iter().flatten().map(|blob| blob.digest));
         let holder = [member];
         for blob in mine.into_iter().flatten() {
@@ -327,6 +341,11 @@ impl Verifier {
             start,
             packs,
             trace: read(commit.trace)?,
+            learnt: if learnt {
+                Some((read(commit.contribution)?, read(commit.feedback_out)?))
+            } else {
+                None
+            },
             feedback_in: commit.feedback_in.map(read).transpose()?,
             precedent,
             commit: commit.clone(),
@@ -335,15 +354,15 @@ impl Verifier {
         };
         let cheat = self.cheat;
         let found = tokio::task::spawn_blocking(move || {
-            let Replayed { finding, trace } = replay.run_as(cheat)?;
+            let Replayed { finding, deviation, trace } = replay.run_as(cheat)?;
             let evidence = match &finding {
-                // late work is not what the verdict is about
-                Finding::Fail(accusation) if replay.restored.is_none() => {
+                // late work is not what the verdict is about, and of the class fast no step settles anything
+                Finding::Fail(accusation) if replay.restored.is_none() && !needs_learnt(&replay.manifest) => {
                     Evidence::gather(&replay, accusation, trace.as_ref())?
                 }
                 _ => None,
             };
-            Ok::<_, ExecutionError>((finding, evidence))
+            Ok::<_, ExecutionError>((finding, evidence, deviation))
         });
         let found = found.await.map_err(|_| VerifierError::Panicked)?;
         found.or_else(|error| {

@@ -115,7 +115,7 @@ pub(crate) fn execute_falsely(
             let tokens = trace.steps.iter().map(|step| step.tokens).sum();
             readdress(&mut contribution, job, tokens);
             let feedback_out = feedback(job)?.to_bytes();
-            Ok(Executed { contribution, trace: trace.clone(), feedback_out, tokens })
+            Ok(Executed { contribution, trace: trace.clone(), feedback_out, tokens, moments: invented(job) })
         }
         Cheat::Random => noise(job),
     }
@@ -180,7 +180,12 @@ fn noise(job: &Job<'_>) -> Result<Executed, ExecutionError> {
     let interval = job.manifest.terms.verification.digest_interval();
     let digests = points(steps.len(), interval).map(|point| Digest::of(&point.to_le_bytes())).collect();
     let trace = Trace { interval, steps, digests };
-    Ok(Executed { contribution, trace, feedback_out: feedback.to_bytes(), tokens })
+    Ok(Executed { contribution, trace, feedback_out: feedback.to_bytes(), tokens, moments: invented(job) })
+}
+
+/// A digest of moments that nobody has, where the run wants one.
+fn invented(job: &Job<'_>) -> Option<Digest> {
+    job.manifest.terms.verification.canaries.map(|_| Digest::of(&job.round.open.round.to_le_bytes()))
 }
 
 /// Rewrites round, steps and tokens in a contribution's header; they are the last fields but the member.

@@ -4,18 +4,22 @@ use std::{
     collections::VecDeque,
     io,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
-use talkoot_execution::restore;
+use talkoot_execution::{Arithmetic, restore};
 use talkoot_network::{
     BlobStore, Network, NetworkConfig, NetworkError, StoreError,
     keyfile::{self, KeyFileError},
 };
 use talkoot_protocol::{
+    canary::Drawn,
+    challenge::DrawKey,
     digest::BlobRef,
-    event::{Commit, Event, Join, Late, Outcome, Role},
+    event::{Commit, Event, Join, Late, Opening, Outcome, Role},
     identity::MemberId,
     link::JoinLink,
+    manifest::VerificationClass,
     run::{Phase, RunState},
 };
 use talkoot_replica::{Follower, Inputs, ReplicaError, Submission, Weights};
@@ -48,6 +52,8 @@ pub struct Options {
     pub disk_bytes: Option<u64>,
     /// A key kept elsewhere that may revoke or replace this node's; named when it joins, and not changed later.
     pub recovery: Option<MemberId>,
+    /// Whose arithmetic is trained in.
+    pub arithmetic: Arithmetic,
     /// A lie to rehearse.
     pub cheat: Option<Cheat>,
 }
@@ -98,6 +104,11 @@ pub enum NodeError {
         /// Ledger index of the rotation or revocation.
         index: u64,
     },
+    /// Every contribution would be found false.
+    #[error(
+        "the run's verification class is exact, so that only exact arithmetic is believed; leave out --arithmetic library"
+    )]
+    InexactArithmetic,
     /// The training thread died.
     #[error("the training thread panicked; the log of this process says where")]
     Panicked,
@@ -123,6 +134,10 @@ pub struct Node {
     status: Status,
     status_path: PathBuf,
     recovery: Option<MemberId>,
+    arithmetic: Arithmetic,
+    draw_key: DrawKey,
+    /// The last sealed round, and when this node first saw it sealed.
+    sealed: Option<(u64, Instant)>,
     cheat: Option<Cheat>,
     previous: Previous,
     revealed: Option<u64>,
@@ -148,7 +163,12 @@ impl Node {
         let (network, events) = talkoot_network::start(config, &key, store.clone()).await?;
         tracing::info!(member = %key.id().short(), "node is on the network");
         let ledger = options.dir.join("ledger");
+        let draw_key = DrawKey::of(&key);
         let follower = Follower::start(network.clone(), events, key, options.link.run, &ledger).await?;
+        let class = follower.state().manifest().terms.verification.class;
+        if class == VerificationClass::Exact && options.arithmetic != Arithmetic::Exact {
+            return Err(NodeError::InexactArithmetic);
+        }
         let inputs = Inputs::load(network.clone(), store.clone(), follower.state().manifest()).await?;
         let status = Status { member: follower.id().to_string(), ..Status::default() };
         Ok(Self {
@@ -156,6 +176,9 @@ impl Node {
             pending: Pending::new(options.dir.join("commit.pending")),
             status_path: options.dir.join("status.json"),
             recovery: options.recovery,
+            arithmetic: options.arithmetic,
+            draw_key,
+            sealed: None,
             cheat: options.cheat,
             previous: None,
             revealed: None,
@@ -197,7 +220,10 @@ impl Node {
         loop {
             self.follower.sync().await?;
             self.keep_own();
-            let task = next_task(self.follower.state(), &self.me(), self.revealed);
+            let mut task = next_task(self.follower.state(), &self.me(), self.revealed);
+            if task == Task::Wait && self.opening_is_due() {
+                task = Task::Open;
+            }
             if let Some(running) = &training {
                 if self.round_number() != Some(running.round) {
                     tracing::warn!(round = running.round, "the run went on without this node");
@@ -221,6 +247,7 @@ impl Node {
                     training.is_some()
                 }
                 Task::Reveal => self.reveal()?,
+                Task::Open => self.open().await,
                 Task::Report => self.report().await?,
                 Task::Stop => {
                     self.say("the run has ended")?;
@@ -268,10 +295,11 @@ impl Node {
 
     async fn join(&mut self) -> Result<bool, NodeError> {
         self.say("joining the run")?;
+        let canaries = self.follower.state().manifest().terms.verification.canaries.is_some();
         let join = Join {
             role: Role::Trainer,
             seen: self.follower.state().size(),
-            draw_key: None,
+            draw_key: canaries.then(|| self.draw_key.public()),
             recovery: self.recovery,
         };
         match self.follower.submit(&Event::Join(join)).await {
@@ -328,6 +356,8 @@ impl Node {
             packs,
             feedback_in: self.feedback(&state),
             precedent,
+            arithmetic: self.arithmetic,
+            canary: self.canary().map(|drawn| drawn.false_moments()),
             cheat: self.cheat,
             previous: self.previous.clone(),
         })))
@@ -382,7 +412,8 @@ impl Node {
         if !matches!(state.phase(), Phase::Sealed | Phase::Closed) || told || round.work_of(&me).is_none() {
             return None;
         }
-        self.pending.of_round(number).filter(|commit| self.holds(commit))
+        // A canary is a lie: nobody may go on from it.
+        self.pending.of_round(number).filter(|commit| self.holds(commit) && self.canary().is_none())
     }
 
     /// Tells that a commit missed the seal, with the buffer that keeps what it would have sent. Whether there was one.
@@ -464,6 +495,48 @@ impl Node {
         self.revealed = Some(number);
         self.say("waiting for verdicts")?;
         Ok(true)
+    }
+
+    /// What this node drew for the current round, when its commit is to be a canary.
+    fn canary(&self) -> Option<Drawn> {
+        let state = self.follower.state();
+        let rate = state.manifest().terms.verification.canaries?;
+        let draw = state.canary_draw()?;
+        let drawn = draw.check(&self.draw_key.public(), &draw.prove(&self.draw_key)).ok()?;
+        drawn.is_canary(rate.get()).then_some(drawn)
+    }
+
+    /// Whether verifiers have had their time, so that the commit may be opened whatever they still owe.
+    fn opening_is_due(&mut self) -> bool {
+        let state = self.follower.state();
+        let Some(round) = state.round().filter(|_| state.phase() == Phase::Sealed) else { return false };
+        let number = round.open.round;
+        let now = Instant::now();
+        let since = match self.sealed {
+            Some((sealed, since)) if sealed == number => since,
+            _ => now,
+        };
+        let patience = u64::from(state.manifest().terms.deadlines.verification_s);
+        let due = state.unopened().contains(&self.me()) && now - since >= Duration::from_secs(patience);
+        self.sealed = Some((number, since));
+        due
+    }
+
+    /// Shows whether the commit was a canary. Whether that was taken.
+    async fn open(&self) -> bool {
+        let Some(draw) = self.follower.state().canary_draw() else { return false };
+        let opening = Opening { round: draw.round, proof: draw.prove(&self.draw_key) };
+        match self.follower.submit(&Event::Opening(opening)).await {
+            Submission::Accepted { index } => {
+                tracing::info!(index, round = draw.round, canary = self.canary().is_some(), "commit opened");
+                true
+            }
+            Submission::Refused { reason } => {
+                tracing::info!(reason, "the opening was not taken yet");
+                false
+            }
+            Submission::Unreachable => false,
+        }
     }
 
     async fn report(&mut self) -> Result<bool, NodeError> {

@@ -15,6 +15,8 @@ pub enum Task {
     Train,
     /// Show what was committed: the round is sealed.
     Reveal,
+    /// Show what was drawn: verifiers have looked at everything.
+    Open,
     /// Compute the next state and say its hash.
     Report,
     /// Nothing now.
@@ -50,6 +52,9 @@ pub fn next_task(state: &RunState, me: &MemberId, revealed: Option<u64>) -> Task
     match phase {
         Phase::Training if round.work_of(me).is_some() && !committed => Task::Train,
         Phase::Sealed | Phase::Closed if committed && revealed != Some(number) => Task::Reveal,
+        Phase::Sealed if state.unopened().contains(me) && state.unfinished_verifiers().is_empty() => {
+            Task::Open
+        }
         Phase::Closed if !round.outcomes.contains_key(me) && !round.included().is_empty() => Task::Report,
         _ => Task::Wait,
     }

@@ -9,8 +9,14 @@ use std::{
     time::Instant,
 };
 
-use talkoot_execution::{Executed, ExecutionError, Job, Packs, execute};
-use talkoot_protocol::{assignment::Work, digest::BlobRef, event::Commit, manifest::Manifest, run::Round};
+use talkoot_execution::{Arithmetic, Executed, ExecutionError, Job, Packs, execute};
+use talkoot_protocol::{
+    assignment::Work,
+    digest::{BlobRef, Digest},
+    event::Commit,
+    manifest::Manifest,
+    run::Round,
+};
 use talkoot_trainer::{config::ModelConfig, state::State, trace::StepRecord};
 use tokio::task::JoinHandle;
 
@@ -28,6 +34,9 @@ pub(crate) struct Assignment {
     pub(crate) feedback_in: Option<(BlobRef, Vec<u8>)>,
     /// The contributions that the round's moments come from.
     pub(crate) precedent: Vec<Vec<u8>>,
+    pub(crate) arithmetic: Arithmetic,
+    /// The digest of moments that the commit is to give instead of the true one: it is a canary.
+    pub(crate) canary: Option<Digest>,
     pub(crate) cheat: Option<Cheat>,
     pub(crate) previous: Previous,
 }
@@ -93,6 +102,7 @@ fn train(
         start: &assignment.start,
         feedback_in: assignment.feedback_in.as_ref().map(|(_, bytes)| bytes.as_slice()),
         precedent: &assignment.precedent,
+        arithmetic: assignment.arithmetic,
     };
     let mut on_step = |index: usize, record: &StepRecord| {
         if let Ok(mut progress) = progress.lock() {
@@ -112,6 +122,9 @@ fn train(
     }
     let train_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let feedback_in = assignment.feedback_in.as_ref().map(|(blob, _)| *blob);
-    let commit = executed.commit(&job, feedback_in, train_ms);
+    let mut commit = executed.commit(&job, feedback_in, train_ms);
+    if assignment.canary.is_some() {
+        commit.moments = assignment.canary;
+    }
     Ok(Some(Trained { executed, commit }))
 }

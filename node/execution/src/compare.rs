@@ -42,6 +42,9 @@ pub fn compare(commit: &Commit, claimed_trace: &[u8], replay: &Executed) -> Find
     if BlobRef::of(&replay.feedback_out) != commit.feedback_out {
         return divergence(DivergentPart::Feedback, None);
     }
+    if replay.moments != commit.moments {
+        return divergence(DivergentPart::Moments, None);
+    }
     if !summarises(commit, &replay.trace) {
         return divergence(DivergentPart::Summary, None);
     }
@@ -84,6 +87,7 @@ mod tests {
             feedback_out: b"feedback".to_vec(),
             tokens: steps.iter().map(|step| step.tokens).sum(),
             trace: Trace { interval: 2, steps, digests },
+            moments: Some(Digest::of(b"moments")),
         }
     }
 
@@ -106,6 +110,7 @@ mod tests {
             loss_first_micronats: micronats(executed.trace.steps[0].loss),
             loss_last_micronats: micronats(executed.trace.steps[executed.trace.steps.len() - 1].loss),
             train_ms: 1,
+            moments: executed.moments,
         }
     }
 
@@ -143,6 +148,8 @@ mod tests {
         assert_eq!(what(&compared(&hoarded, &replay, &replay)), (DivergentPart::Feedback, None));
         let boasting = Commit { loss_last_micronats: 1, ..honest.clone() };
         assert_eq!(what(&compared(&boasting, &replay, &replay)), (DivergentPart::Summary, None));
+        let canary = Commit { moments: Some(Digest::of(b"drawn")), ..honest.clone() };
+        assert_eq!(what(&compared(&canary, &replay, &replay)), (DivergentPart::Moments, None));
         let garbled = Commit { trace: BlobRef::of(b"no trace"), ..honest.clone() };
         assert_eq!(what(&compare(&garbled, b"no trace", &replay)), (DivergentPart::Malformed, None));
         // a trace, but not of these steps, or with fewer states than the run asks for

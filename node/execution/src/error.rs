@@ -42,6 +42,12 @@ pub enum ExecutionError {
     /// A training state is none of this stage.
     #[error("the training state cannot be used: {0}")]
     Snapshot(#[from] SnapshotError),
+    /// What somebody says to have learnt cannot be read.
+    #[error("what is to be compared cannot be read: {reason}")]
+    Claim {
+        /// Why.
+        reason: String,
+    },
     /// The inner steps failed.
     #[error(transparent)]
     Inner(#[from] InnerError),

@@ -1,11 +1,11 @@
 //! One member's round: inner steps, pseudo-gradient, error feedback, encoding.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, str::FromStr};
 
 use talkoot_cuda::device::Device;
 use talkoot_protocol::{
     assignment::Work,
-    digest::BlobRef,
+    digest::{BlobRef, Digest},
     event::Commit,
     manifest::{self, InnerState, Manifest},
     run::Round,
@@ -15,6 +15,7 @@ use talkoot_trainer::{
     batch::BatchSource,
     config::ModelConfig,
     contribution::{self, ErrorFeedback, Layout, Origin},
+    cpu::{Cpu, Isa, Products},
     inner::{
         InnerError, InnerOutcome, InnerPlan, Normalisation, OptimizerSettings, Start, run_inner_steps_on,
     },
@@ -31,7 +32,7 @@ use crate::{
 };
 
 /// What is to be executed.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
     /// The rules.
     pub manifest: &'a Manifest,
@@ -49,10 +50,12 @@ pub struct Job<'a> {
     pub feedback_in: Option<&'a [u8]>,
     /// The contributions that the round's moments come from, in the order of its precedent; none when it has none.
     pub precedent: &'a [Vec<u8>],
+    /// Whose arithmetic the inner steps are done in.
+    pub arithmetic: Arithmetic,
 }
 
 /// What came out.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Executed {
     /// The encoded pseudo-gradient.
     pub contribution: Vec<u8>,
@@ -62,6 +65,8 @@ pub struct Executed {
     pub feedback_out: Vec<u8>,
     /// Tokens in the packs.
     pub tokens: u64,
+    /// Digest of the inner optimiser's moments after the last step, in runs that have canaries.
+    pub moments: Option<Digest>,
 }
 
 impl Job<'_> {
@@ -129,7 +134,45 @@ pub(crate) fn optimizer_settings(stage: &manifest::Stage) -> OptimizerSettings {
     }
 }
 
-/// Executes `job` with packs from `source`. `on_step` sees every step and may stop the work.
+/// Whose arithmetic the inner steps are done in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Arithmetic {
+    /// Ours, in fixed order: the same bits on every machine.
+    #[default]
+    Exact,
+    /// Matrix products of a library, whose bits depend on the machine: for runs of the class `fast` alone.
+    Library,
+}
+
+impl Arithmetic {
+    /// The processor with this arithmetic.
+    pub fn cpu(self) -> Cpu {
+        let products = match self {
+            Self::Exact => Products::FixedOrder,
+            Self::Library => Products::GemmCrate,
+        };
+        Cpu::new(Isa::best(), products)
+    }
+}
+
+/// The text names no arithmetic.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no such arithmetic: {0:?}; there are exact and library")]
+pub struct ParseArithmeticError(String);
+
+impl FromStr for Arithmetic {
+    type Err = ParseArithmeticError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "exact" => Ok(Self::Exact),
+            "library" => Ok(Self::Library),
+            other => Err(ParseArithmeticError(other.to_owned())),
+        }
+    }
+}
+
+/// Executes `job` with packs from `source`, in its arithmetic. `on_step` sees every step and may stop the work.
 ///
 /// # Errors
 ///
@@ -139,10 +182,14 @@ pub fn execute(
     source: &dyn BatchSource,
     on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
 ) -> Result<Executed, ExecutionError> {
-    execute_on(chosen(), job, source, on_step)
+    match job.arithmetic {
+        Arithmetic::Exact => execute_on(chosen(), job, source, on_step),
+        Arithmetic::Library => execute_with(&job.arithmetic.cpu(), job, source, on_step),
+    }
 }
 
-/// The same on an engine of one's own. Where its GPU fails, `on_step` sees the steps again from the first one on.
+/// The same on an engine of one's own, whatever the job's arithmetic. Where its GPU fails, `on_step` sees the steps again from
+/// the first one on.
 ///
 /// # Errors
 ///
@@ -153,17 +200,48 @@ pub fn execute_on<D: Device>(
     source: &dyn BatchSource,
     on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
 ) -> Result<Executed, ExecutionError> {
+    around(job, source, on_step, |steps| engine.run(steps))
+}
+
+/// The same on a backend of one's own, whatever the job's arithmetic.
+///
+/// # Errors
+///
+/// As [`execute`].
+pub fn execute_with<B: Backend>(
+    backend: &B,
+    job: &Job<'_>,
+    source: &dyn BatchSource,
+    on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
+) -> Result<Executed, ExecutionError> {
+    around(job, source, on_step, |steps| steps.on(backend))
+}
+
+/// Everything before and after the inner steps, which `run` does.
+fn around(
+    job: &Job<'_>,
+    source: &dyn BatchSource,
+    on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
+    run: impl FnOnce(&mut InnerSteps<'_>) -> Result<Ended, ExecutionError>,
+) -> Result<Executed, ExecutionError> {
     let layout = job.layout()?;
     let feedback = job.feedback(&layout)?;
     let plan = job.plan()?;
     source.plan(&plan.steps.concat());
     let moments = moments_of(job.manifest, job.config, job.round, job.precedent)?;
     let from = Start { state: job.start, moments: moments.as_ref() };
-    let layout_of_factors = job.publishes_moments().then_some(&layout);
-    let (outcome, factors) =
-        engine.run(&mut InnerSteps { config: job.config, from, plan, source, on_step, layout_of_factors })?;
+    let mut steps = InnerSteps {
+        config: job.config,
+        from,
+        plan,
+        source,
+        on_step,
+        layout_of_factors: job.publishes_moments().then_some(&layout),
+        with_digest: job.manifest.terms.verification.canaries.is_some(),
+    };
+    let Ended { outcome, factors, digest } = run(&mut steps)?;
     drop(moments);
-    finish(job, &layout, feedback, &outcome.end, factors.as_ref(), outcome.trace)
+    finish(job, &layout, feedback, &outcome.end, factors.as_ref(), outcome.trace, digest)
 }
 
 /// What follows from the last step: pseudo-gradient, second moments in brief, encoding.
@@ -174,6 +252,7 @@ pub(crate) fn finish(
     end: &State,
     factors: Option<&Factors>,
     trace: Trace,
+    moments: Option<Digest>,
 ) -> Result<Executed, ExecutionError> {
     let missing = |name| ExecutionError::MissingTensor { name };
     let before = values_of(job.start, layout).map_err(missing)?;
@@ -190,7 +269,7 @@ pub(crate) fn finish(
     let origin = Origin { round: job.round.open.round, member: *job.work.member.as_bytes(), steps, tokens };
     let settings = codec_settings(&job.manifest.terms.contribution);
     let contribution = contribution::encode_with(&settings, layout, &origin, &delta, factors, &mut feedback)?;
-    Ok(Executed { contribution, trace, feedback_out: feedback.to_bytes(), tokens })
+    Ok(Executed { contribution, trace, feedback_out: feedback.to_bytes(), tokens, moments })
 }
 
 /// The inner steps of a job, and the factors of the moments that they end with where the run publishes them.
@@ -201,19 +280,29 @@ struct InnerSteps<'a> {
     source: &'a dyn BatchSource,
     on_step: &'a mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
     layout_of_factors: Option<&'a Layout>,
+    with_digest: bool,
+}
+
+/// What the inner steps end with.
+struct Ended {
+    outcome: InnerOutcome,
+    factors: Option<Factors>,
+    /// Of the moments.
+    digest: Option<Digest>,
 }
 
 impl Computation for InnerSteps<'_> {
-    type Output = (InnerOutcome, Option<Factors>);
+    type Output = Ended;
 
     fn on<B: Backend>(&mut self, backend: &B) -> Result<Self::Output, ExecutionError> {
-        let Self { config, from, plan, source, on_step, layout_of_factors } = self;
+        let Self { config, from, plan, source, on_step, layout_of_factors, with_digest } = self;
         let (outcome, optimizer) = run_inner_steps_on(backend, config, *from, plan, *source, &mut **on_step)?;
         let factors = layout_of_factors
             .map(|layout| optimizer.factors(backend, layout, &matrix_shapes(config, layout)))
             .transpose()
             .map_err(InnerError::from)?;
-        Ok((outcome, factors))
+        let digest = with_digest.then(|| optimizer.digest(backend)).transpose().map_err(InnerError::from)?;
+        Ok(Ended { outcome, factors, digest })
     }
 }
 
@@ -262,6 +351,7 @@ impl Executed {
             loss_first_micronats: loss(self.trace.steps.first()),
             loss_last_micronats: loss(self.trace.steps.last()),
             train_ms,
+            moments: self.moments,
         }
     }
 }

@@ -10,8 +10,10 @@
 //! replay can only differ when the inputs did.
 
 mod aggregate;
+mod check;
 mod compare;
 mod config;
+mod deviation;
 mod engine;
 mod error;
 mod execute;
@@ -20,17 +22,23 @@ mod moments;
 mod packs;
 mod part;
 mod sample;
+mod signals;
 mod usable;
 
 pub use aggregate::{Aggregated, aggregate};
+pub use check::{Claimed, Comparison, check};
 pub use compare::{compare, summarises, trace_of};
 pub use config::{ConfigFileError, parse_config};
+pub use deviation::{Distances, Learnt, Yardstick, limits};
 pub use engine::{Engine, choose_engine};
 pub use error::ExecutionError;
-pub use execute::{Executed, Job, execute, execute_on, restore};
+pub use execute::{
+    Arithmetic, Executed, Job, ParseArithmeticError, execute, execute_on, execute_with, restore,
+};
 pub use layout::{codec_settings, layout_of, modules_of};
 pub use moments::moments_of;
 pub use packs::{Packs, open_packs, pack_of};
 pub use part::{Part, encode_end, execute_steps};
 pub use sample::{Sample, Sampling};
+pub use signals::{Look, Signals, separation};
 pub use usable::Dropped;

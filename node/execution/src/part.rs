@@ -119,5 +119,7 @@ pub fn encode_end(job: &Job<'_>, end: &Snapshot, trace: Trace) -> Result<Execute
         .then(|| optimizer.factors(&cpu, &layout, &matrix_shapes(job.config, &layout)))
         .transpose()
         .map_err(InnerError::from)?;
-    finish(job, &layout, feedback, &state, factors.as_ref(), trace)
+    let canaries = job.manifest.terms.verification.canaries.is_some();
+    let digest = canaries.then(|| optimizer.digest(&cpu)).transpose().map_err(InnerError::from)?;
+    finish(job, &layout, feedback, &state, factors.as_ref(), trace, digest)
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 
 use talkoot_cuda::Cuda;
 use talkoot_emulator::{Emulator, Fault, Order};
-use talkoot_execution::{Engine, Executed, Job, execute_on};
+use talkoot_execution::{Arithmetic, Engine, Executed, Job, execute_on};
 use talkoot_protocol::{
     assignment::Work,
     digest::BlobRef,
@@ -76,11 +76,13 @@ impl World {
             first_step: 0,
             precedent: None,
             confirmations: 1,
+            has_canaries: false,
             commits: BTreeMap::new(),
             late: BTreeMap::new(),
             seal: None,
             draws: BTreeMap::new(),
             verdicts: Vec::new(),
+            opened: BTreeMap::new(),
             close: None,
             outcomes: BTreeMap::new(),
         }
@@ -97,6 +99,7 @@ impl World {
             start: &self.start,
             feedback_in: None,
             precedent: &[],
+            arithmetic: Arithmetic::Exact,
         }
     }
 }

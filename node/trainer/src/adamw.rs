@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
+use talkoot_protocol::digest::Digest;
+
 use crate::{
     backend::{AdamWStep, Backend, BackendError},
     config::ModelConfig,
@@ -115,6 +117,30 @@ impl<B: Backend> AdamW<B> {
         };
         let all = layout.tensors().iter().zip(shapes).map(of);
         Ok(Factors(all.collect::<Result<_, BackendError>>()?))
+    }
+
+    /// A hash of the number of steps and of both moments of every parameter, in canonical order of names: what nobody knows
+    /// who has not taken the steps. One parameter at a time is copied to the host.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] when the device is gone.
+    pub fn digest(&self, backend: &B) -> Result<Digest, BackendError> {
+        let mut hasher = blake3::Hasher::new_derive_key("talkoot inner moments v1");
+        hasher.update(&self.steps.to_le_bytes());
+        let mut buffer = Vec::new();
+        for (name, (first, second)) in &self.moments {
+            hasher.update(&(name.len() as u64).to_le_bytes());
+            hasher.update(name.as_bytes());
+            for moment in [first, second] {
+                for part in backend.download(moment)?.chunks(1 << 14) {
+                    buffer.clear();
+                    buffer.extend(part.iter().flat_map(|value| value.to_le_bytes()));
+                    hasher.update(&buffer);
+                }
+            }
+        }
+        Ok(Digest::from_bytes(*hasher.finalize().as_bytes()))
     }
 
     /// One step: `p -= rate * decay * p`, then `p -= rate * m' / (sqrt(v') + epsilon)` with bias-corrected moments, on

@@ -95,7 +95,7 @@ impl Cursor {
 
 /// Deals a round's packs to its seats, in an order that follows from the start state, so that nobody chooses
 /// their data by choosing their name.
-pub(crate) fn deal(
+pub fn deal(
     order: &PackOrder,
     cursor: &mut Cursor,
     seats: &[Seat],

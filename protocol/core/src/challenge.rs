@@ -103,8 +103,20 @@ impl DrawKey {
 
     /// The draw over `log`, with its proof.
     pub fn draw(&self, log: &SealedLog) -> DrawProof {
-        DrawProof(self.0.prove(&log.message()).to_bytes())
+        prove(self, &log.message())
     }
+}
+
+/// The proof of a draw over any message; each purpose has messages of its own.
+pub(crate) fn prove(key: &DrawKey, message: &[u8]) -> DrawProof {
+    DrawProof(key.0.prove(message).to_bytes())
+}
+
+/// The random value of a proof over a message; none when it is not that of this key.
+pub(crate) fn check(public: &Digest, message: &[u8], proof: &DrawProof) -> Option<Draw> {
+    let key = vrf_r255::PublicKey::from_bytes(*public.as_bytes())?;
+    let proof = vrf_r255::Proof::from_bytes(proof.0)?;
+    Option::from(key.verify(message, &proof)).map(Draw)
 }
 
 /// The random value of a checked proof.
@@ -114,7 +126,7 @@ pub struct Draw([u8; 64]);
 /// The proof does not belong to this key and this log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the draw for round {round} is not the one that follows from the verifier's draw key and the sealed log"
+    "the draw for round {round} is not the one that follows from the member's draw key and what is drawn over"
 )]
 pub struct DrawError {
     /// Number of the round.
@@ -127,24 +139,27 @@ pub struct DrawError {
 ///
 /// [`DrawError`] when the proof does not verify.
 pub fn check_draw(public: &Digest, log: &SealedLog, proof: &DrawProof) -> Result<Draw, DrawError> {
-    let wrong = || DrawError { round: log.round };
-    let key = vrf_r255::PublicKey::from_bytes(*public.as_bytes()).ok_or_else(wrong)?;
-    let proof = vrf_r255::Proof::from_bytes(proof.0).ok_or_else(wrong)?;
-    Option::from(key.verify(&log.message(), &proof)).map(Draw).ok_or_else(wrong)
+    check(public, &log.message(), proof).ok_or(DrawError { round: log.round })
 }
 
 impl Draw {
     /// Whether the contribution of `member` is to be checked, when its probability is `probability`.
     pub fn selects(&self, member: &MemberId, probability: f64) -> bool {
-        let hash = blake3::Hasher::new_derive_key("talkoot challenge selection v1")
-            .update(&self.0)
-            .update(member.as_bytes())
-            .finalize();
+        self.unit("talkoot challenge selection v1", member.as_bytes()) < probability
+    }
+
+    /// A hash that follows from the draw and `about`, for one purpose.
+    pub(crate) fn derive(&self, purpose: &'static str, about: &[u8]) -> Digest {
+        let hash = blake3::Hasher::new_derive_key(purpose).update(&self.0).update(about).finalize();
+        Digest::from_bytes(*hash.as_bytes())
+    }
+
+    /// A number in [0, 1) that follows from the draw and `about`, for one purpose.
+    pub(crate) fn unit(&self, purpose: &'static str, about: &[u8]) -> f64 {
         let mut word = [0; 8];
-        word.copy_from_slice(&hash.as_bytes()[..8]);
+        word.copy_from_slice(&self.derive(purpose, about).as_bytes()[..8]);
         // 53 bits make an exact double in [0, 1), the same on every machine.
-        let unit = (u64::from_be_bytes(word) >> 11) as f64 / (1u64 << 53) as f64;
-        unit < probability
+        (u64::from_be_bytes(word) >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 

@@ -80,12 +80,21 @@ fn close(state: &RunState, around: &Surroundings) -> Option<Event> {
     if !late && !state.unfinished_verifiers().is_empty() {
         return None;
     }
+    let nobody_waits = state.opening_times().is_some_and(|(_, until)| around.now_ms >= until);
+    if !state.awaited_openings().is_empty() && !nobody_waits {
+        return None;
+    }
     let mut included = Vec::new();
     let mut excluded = Vec::new();
-    for (_, index) in &seal.commits {
+    for (member, index) in &seal.commits {
         let contribution = round.commit_at(*index)?.1.commit.contribution.digest;
-        if let Some(failure) = round.failure_of(*index) {
+        let opened = round.opened.get(member);
+        if opened.is_some_and(|opened| opened.was_due()) {
+            excluded.push(Exclusion { commit: *index, reason: ExclusionReason::Canary });
+        } else if let Some(failure) = round.failure_of(*index) {
             excluded.push(Exclusion { commit: *index, reason: ExclusionReason::FailedCheck(failure.index) });
+        } else if round.has_canaries && opened.is_none() {
+            excluded.push(Exclusion { commit: *index, reason: ExclusionReason::NotOpened });
         } else if around.archived.contains(&contribution) {
             included.push(*index);
         } else if late {

@@ -9,7 +9,7 @@ use crate::{
     challenge::DrawProof,
     digest::{BlobRef, Digest},
     identity::{Keypair, MemberId, Signature},
-    manifest::Manifest,
+    manifest::{Manifest, Tolerance},
 };
 
 /// One thing that happened, as its author says it.
@@ -54,6 +54,9 @@ pub enum Event {
     /// A member missed the seal, and keeps what it had to say for a later round.
     #[n(12)]
     Late(#[n(0)] Box<Late>),
+    /// A member shows whether its sealed commit was a canary.
+    #[n(13)]
+    Opening(#[n(0)] Opening),
     /// A member goes on under another key; by its own or its recovery key.
     #[n(14)]
     Rotate(#[n(0)] Rotate),
@@ -79,6 +82,7 @@ impl Event {
             Self::Penalty(_) => "penalty",
             Self::End(_) => "end",
             Self::Late(_) => "late",
+            Self::Opening(_) => "opening",
             Self::Rotate(_) => "rotate",
             Self::Revoke(_) => "revoke",
         }
@@ -116,7 +120,7 @@ pub struct Join {
     /// Size of the log when the member signed this; an old join cannot be played again after a leave.
     #[n(1)]
     pub seen: u64,
-    /// A verifier's key for its draws (vrf-r255); trainers have none.
+    /// A verifier's key for its draws (vrf-r255); a trainer's, for its canaries, in runs that have some.
     #[n(2)]
     pub draw_key: Option<Digest>,
     /// A key that is kept elsewhere and can revoke or replace the member's, should that be lost or stolen.
@@ -203,6 +207,10 @@ pub struct Commit {
     /// Time that the inner steps took, in milliseconds, as the member says.
     #[n(11)]
     pub train_ms: u64,
+    /// Digest of the inner optimizer's moments after the last step, in runs that have canaries: what nobody knows who has not
+    /// taken all steps. A canary's is false.
+    #[n(12)]
+    pub moments: Option<Digest>,
 }
 
 /// A commit that missed the seal. Nothing of it enters this round; what it would have sent goes back into the member's error
@@ -255,15 +263,66 @@ pub struct Verdict {
     /// What was found.
     #[n(2)]
     pub finding: Finding,
+    /// How far replay and commit are apart, in the class `fast`; none when nothing could be compared.
+    #[n(3)]
+    pub deviation: Option<Deviation>,
+}
+
+/// How far a replay is from what was committed, in the order of the manifest's tolerance. In millionths, rounded up.
+///
+/// In the ledger, so that a stranger sees who is always just within.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Deviation {
+    /// Norm of the difference of the pseudo-gradients, as a share of the replayed one's.
+    #[n(0)]
+    pub distance: u64,
+    /// One minus the cosine between them.
+    #[n(1)]
+    pub angle: u64,
+    /// The largest distance of any tensor.
+    #[n(2)]
+    pub tensor_distance: u64,
+    /// The largest angle of any tensor.
+    #[n(3)]
+    pub tensor_angle: u64,
+    /// The largest difference of a step's losses, of a nat a token.
+    #[n(4)]
+    pub loss: u64,
+    /// The largest difference of a step's gradient norms, as a share of the replayed one.
+    #[n(5)]
+    pub gradient_norm: u64,
+    /// The largest difference of a mean second moment, of a doubling.
+    #[n(6)]
+    pub moments: u64,
+}
+
+impl Deviation {
+    /// Whether no number is above that of `tolerance`, rounded up to millionths as this one is.
+    pub fn is_within(&self, tolerance: &Tolerance) -> bool {
+        let Tolerance { distance, angle, tensor_distance, tensor_angle, loss, gradient_norm, moments } =
+            tolerance;
+        [
+            (self.distance, distance),
+            (self.angle, angle),
+            (self.tensor_distance, tensor_distance),
+            (self.tensor_angle, tensor_angle),
+            (self.loss, loss),
+            (self.gradient_norm, gradient_norm),
+            (self.moments, moments),
+        ]
+        .iter()
+        .all(|(got, most)| *got <= (most.get() * 1e6).ceil() as u64)
+    }
 }
 
 /// What a replay found.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Finding {
-    /// The replay gave the committed bytes.
+    /// The replay gave the committed bytes or, in the class `fast`, what is as good as the same.
     #[n(0)]
     Pass,
-    /// The replay gave other bytes.
+    /// The replay gave something else.
     #[n(1)]
     Fail(#[n(0)] Divergence),
     /// The replay could not be made; nobody is blamed.
@@ -324,6 +383,16 @@ pub enum DivergentPart {
     /// Sampled chunks of the error feedback are no encoder's work: found without a replay, and by whoever looks.
     #[n(7)]
     Codec,
+    /// The contribution is not the encoding of what it and the error feedback that it leaves add up to.
+    #[n(8)]
+    Encoding,
+    /// All steps agree within the tolerance, but the pseudo-gradient that they lead to does not.
+    #[n(9)]
+    Distance,
+    /// All else agrees, but the moments of the inner optimizer do not: those that came with the contribution in the class
+    /// `fast`, or the digest in the commit.
+    #[n(10)]
+    Moments,
 }
 
 /// Why a replay could not be made.
@@ -371,6 +440,24 @@ pub enum ExclusionReason {
     /// The contribution was not revealed in time.
     #[n(1)]
     NotRevealed,
+    /// It was to be a canary.
+    #[n(2)]
+    Canary,
+    /// Its member did not show in time whether it was a canary.
+    #[n(3)]
+    NotOpened,
+}
+
+/// A member shows what it drew for a round: whether its commit was a canary.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Opening {
+    /// Number of the round.
+    #[n(0)]
+    pub round: u64,
+    /// Proof of the verifiable random function: [`crate::canary::CanaryDraw`].
+    #[n(1)]
+    pub proof: DrawProof,
 }
 
 /// The state that follows from a closed round.

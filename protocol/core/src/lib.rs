@@ -8,6 +8,7 @@
 //! event      what can be said                 entry      who said it, and where it stands in the log
 //! run        the fold: entries in, state of the run out; every rule is checked here
 //! conductor  what the operator has to say next, as a function of that state
+//! canary     known lies that find verifiers who stamp everything
 //! assignment which packs a seat trains on     challenge  which contributions are checked
 //! dispute    where two accounts of the same work part
 //! message    requests and answers between members and the coordinator
@@ -16,6 +17,7 @@
 
 pub mod announcement;
 pub mod assignment;
+pub mod canary;
 pub mod canonical;
 pub mod challenge;
 pub mod conductor;

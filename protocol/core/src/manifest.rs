@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use terms::{
     Aggregation, AggregationRule, Assignment, Contribution, Deadlines, Gates, InnerState, Membership,
-    ModuleGroup, Normalisation, Optimizer, Stage, Terms, Verification, VerificationClass,
+    ModuleGroup, Normalisation, Optimizer, Stage, Terms, Tolerance, Verification, VerificationClass,
 };
 pub use validate::ManifestError;
 
@@ -149,7 +149,7 @@ impl Terms {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::identity::Keypair;
+    use crate::{identity::Keypair, real::Real};
 
     /// Terms with one short stage, for tests.
     pub(crate) const EXAMPLE_TOML: &str = include_str!("manifest/example.toml");
@@ -260,6 +260,34 @@ pub(crate) mod tests {
             Manifest::from_bytes(&longer),
             Err(ManifestError::Encoding(CanonicalError::NotCanonical { .. }))
         ));
+    }
+
+    #[test]
+    fn a_tolerance_belongs_to_the_class_fast_and_to_no_other() {
+        let mut terms = Terms::from_toml(EXAMPLE_TOML).unwrap();
+        let small = Real::new(0.001);
+        terms.verification.class = VerificationClass::Fast;
+        let error = terms.validate().unwrap_err().to_string();
+        assert!(error.contains("`verification.tolerance` is absent"), "{error}");
+        assert!(error.contains("talkoot verifier calibrate"), "{error}");
+        terms.verification.tolerance = Some(Tolerance {
+            distance: small,
+            angle: small,
+            tensor_distance: small,
+            tensor_angle: small,
+            loss: small,
+            gradient_norm: small,
+            moments: Real::new(0.0),
+        });
+        terms.validate().unwrap();
+        assert_eq!(Terms::from_toml(&terms.to_toml().unwrap()).unwrap(), terms);
+        let mut loose = terms.clone();
+        loose.verification.tolerance.as_mut().unwrap().distance = Real::new(1.0);
+        let error = loose.validate().unwrap_err().to_string();
+        assert!(error.contains("`verification.tolerance.distance` is 1"), "{error}");
+        terms.verification.class = VerificationClass::Exact;
+        let error = terms.validate().unwrap_err().to_string();
+        assert!(error.contains("absent, as the class exact compares bytes"), "{error}");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! The coordinator, every member and every auditor run this same fold. The coordinator acknowledges a statement
 //! only when the fold accepts it and the log holds it; so killing it loses nothing that was acknowledged.
 
+mod canaries;
 mod error;
 mod member;
 mod membership;
@@ -21,6 +22,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use talkoot_ledger::tree::{CompactRange, Hash, leaf_hash};
 
+pub use canaries::Opened;
 pub use error::RuleError;
 pub use member::Member;
 pub use round::{
@@ -64,6 +66,8 @@ pub struct Totals {
     pub inconclusive: u64,
     /// Tokens in included contributions.
     pub tokens: u64,
+    /// Canaries that were opened.
+    pub canaries: u64,
 }
 
 /// State of a run after some entries.
@@ -184,6 +188,7 @@ impl RunState {
             Event::Penalty(penalty) => self.penalty(entry.index, penalty),
             Event::End(end) => self.end(entry.time_ms, end),
             Event::Late(late) => self.late(entry.index, author, late),
+            Event::Opening(opening) => self.opening(entry.time_ms, author, opening),
             Event::Rotate(rotate) => self.rotate(entry.index, author, rotate),
             Event::Revoke(revoke) => self.revoke(entry.index, author, revoke),
         }

@@ -164,11 +164,12 @@ commit = structure(
     must("loss_first", u64),
     must("loss_last", u64),
     must("train_ms", u64),
+    may("moments", digest),
 )
 seal = structure(must("round", u64), must("commits", listed(u64)))
 challenge = structure(must("round", u64), must("proof", octets(80)))
 divergence = structure(
-    must("what", plain(8)),
+    must("what", plain(11)),
     must("replayed", blob),
     may("first_step", u32),
     may("claimed", u64),
@@ -176,8 +177,19 @@ divergence = structure(
     may("trace", blob),
 )
 finding = choice([], [divergence], [plain(1)])
-verdict = structure(must("round", u64), must("commit", u64), must("finding", finding))
-exclusion = structure(must("commit", u64), must("reason", choice([u64], [])))
+deviation = structure(
+    must("distance", u64),
+    must("angle", u64),
+    must("tensor_distance", u64),
+    must("tensor_angle", u64),
+    must("loss", u64),
+    must("gradient_norm", u64),
+    must("moments", u64),
+)
+verdict = structure(
+    must("round", u64), must("commit", u64), must("finding", finding), may("deviation", deviation)
+)
+exclusion = structure(must("commit", u64), must("reason", choice([u64], [], [], [])))
 round_close = structure(
     must("round", u64), must("included", listed(u64)), must("excluded", listed(exclusion))
 )
@@ -189,14 +201,11 @@ rotate = structure(
 )
 revoke = structure(must("member", member))
 late = structure(must("commit", commit), must("restored", blob))
+opening = structure(must("round", u64), must("proof", octets(80)))
 
 
 def manifest(_):
     raise Wrong("manifests are not read here")
-
-
-def unassigned(_):
-    raise Wrong("no event has this number")
 
 
 KINDS = [
@@ -213,7 +222,7 @@ KINDS = [
     ("penalty", penalty),
     ("end", end),
     ("late", late),
-    ("unassigned", unassigned),
+    ("opening", opening),
     ("rotate", rotate),
     ("revoke", revoke),
 ]

@@ -15,13 +15,13 @@ use proptest::{
 };
 use talkoot_protocol::{
     canonical,
-    challenge::DrawKey,
+    challenge::{DrawKey, DrawProof, SealedLog},
     digest::{BlobRef, Digest},
     entry::MAX_STATEMENT_BYTES,
     event::{
-        Challenge, Commit, Divergence, DivergentPart, End, Event, Exclusion, ExclusionReason, Finding, Join,
-        Late, Leave, Obstacle, Outcome, Penalty, Revoke, Role, Rotate, RoundClose, RoundOpen, Seal, Seat,
-        Verdict,
+        Challenge, Commit, Deviation, Divergence, DivergentPart, End, Event, Exclusion, ExclusionReason,
+        Finding, Join, Late, Leave, Obstacle, Opening, Outcome, Penalty, Revoke, Role, Rotate, RoundClose,
+        RoundOpen, Seal, Seat, Verdict,
     },
     identity::{Keypair, MemberId},
 };
@@ -48,7 +48,10 @@ fn numbers() -> impl Strategy<Value = Vec<u64>> {
 }
 
 fn finding() -> impl Strategy<Value = Finding> {
-    use DivergentPart::{Codec, Contribution, Feedback, Impossible, Malformed, Step, Summary, Withheld};
+    use DivergentPart::{
+        Codec, Contribution, Distance, Encoding, Feedback, Impossible, Malformed, Moments, Step, Summary,
+        Withheld,
+    };
     let what = prop::sample::select(vec![
         Step,
         Contribution,
@@ -58,6 +61,9 @@ fn finding() -> impl Strategy<Value = Finding> {
         Summary,
         Impossible,
         Codec,
+        Encoding,
+        Distance,
+        Moments,
     ]);
     let optional = || prop::option::of(number());
     let divergence =
@@ -72,10 +78,32 @@ fn finding() -> impl Strategy<Value = Finding> {
     ]
 }
 
+fn deviation() -> impl Strategy<Value = Deviation> {
+    prop::array::uniform7(number()).prop_map(
+        |[distance, angle, tensor_distance, tensor_angle, loss, gradient_norm, moments]| Deviation {
+            distance,
+            angle,
+            tensor_distance,
+            tensor_angle,
+            loss,
+            gradient_norm,
+            moments,
+        },
+    )
+}
+
 fn commit() -> impl Strategy<Value = Commit> {
     let blobs = (blob(), blob(), prop::option::of(blob()), blob());
-    (number(), digest(), digest(), any::<u32>(), blobs, [number(), number(), number(), number()]).prop_map(
-        |(round, start_state, work, steps, (contribution, trace, feedback_in, feedback_out), rest)| Commit {
+    let rest = ([number(), number(), number(), number()], prop::option::of(digest()));
+    (number(), digest(), digest(), any::<u32>(), blobs, rest).prop_map(
+        |(
+            round,
+            start_state,
+            work,
+            steps,
+            (contribution, trace, feedback_in, feedback_out),
+            (rest, moments),
+        )| Commit {
             round,
             start_state,
             work,
@@ -88,8 +116,17 @@ fn commit() -> impl Strategy<Value = Commit> {
             loss_first_micronats: rest[1],
             loss_last_micronats: rest[2],
             train_ms: rest[3],
+            moments,
         },
     )
+}
+
+/// A round, and the proof of somebody's draw.
+fn proof() -> impl Strategy<Value = (u64, DrawProof)> {
+    (number(), any::<[u8; 32]>()).prop_map(|(round, seed)| {
+        let log = SealedLog { run: Digest::of(b"run"), round, size: round, root: seed };
+        (round, DrawKey::of(&Keypair::from_seed(seed)).draw(&log))
+    })
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -103,19 +140,16 @@ fn event() -> impl Strategy<Value = Event> {
         Event::RoundOpen(RoundOpen { round, stage, start_state, seats })
     });
     let seal = (number(), numbers()).prop_map(|(round, commits)| Event::Seal(Seal { round, commits }));
-    let challenge = (number(), any::<[u8; 32]>()).prop_map(|(round, seed)| {
-        let log = talkoot_protocol::challenge::SealedLog {
-            run: Digest::of(b"run"),
-            round,
-            size: round,
-            root: seed,
-        };
-        Event::Challenge(Challenge { round, proof: DrawKey::of(&Keypair::from_seed(seed)).draw(&log) })
-    });
-    let verdict = (number(), number(), finding())
-        .prop_map(|(round, commit, finding)| Event::Verdict(Verdict { round, commit, finding }));
-    let reason =
-        prop_oneof![number().prop_map(ExclusionReason::FailedCheck), Just(ExclusionReason::NotRevealed)];
+    let challenge = proof().prop_map(|(round, proof)| Event::Challenge(Challenge { round, proof }));
+    let verdict = (number(), number(), finding(), prop::option::of(deviation())).prop_map(
+        |(round, commit, finding, deviation)| Event::Verdict(Verdict { round, commit, finding, deviation }),
+    );
+    let reason = prop_oneof![
+        number().prop_map(ExclusionReason::FailedCheck),
+        Just(ExclusionReason::NotRevealed),
+        Just(ExclusionReason::Canary),
+        Just(ExclusionReason::NotOpened),
+    ];
     let exclusions = prop::collection::vec((number(), reason), 0..5);
     let close = (number(), numbers(), exclusions).prop_map(|(round, included, excluded)| {
         let excluded = excluded.into_iter().map(|(commit, reason)| Exclusion { commit, reason }).collect();
@@ -132,8 +166,10 @@ fn event() -> impl Strategy<Value = Event> {
     let revoke = member().prop_map(|member| Event::Revoke(Revoke { member }));
     let late =
         (commit(), blob()).prop_map(|(commit, restored)| Event::Late(Box::new(Late { commit, restored })));
+    let opening = proof().prop_map(|(round, proof)| Event::Opening(Opening { round, proof }));
     prop_oneof![
         late,
+        opening,
         join,
         leave,
         open,

@@ -2,191 +2,24 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test are part of the test")]
 
+mod world;
+
 use std::collections::BTreeMap;
 
 use talkoot_protocol::{
     challenge::DrawKey,
-    conductor::{Surroundings, next_event},
+    conductor::next_event,
     digest::{BlobRef, Digest},
-    entry::{Entry, Statement},
     event::{
-        Challenge, Commit, Divergence, DivergentPart, Event, ExclusionReason, Finding, Join, Late, Leave,
-        Outcome, Revoke, Role, Rotate, Verdict,
+        Challenge, Commit, Deviation, Divergence, DivergentPart, Event, ExclusionReason, Finding, Join, Late,
+        Leave, Outcome, Role, Verdict,
     },
-    identity::{Keypair, MemberId},
-    manifest::{Bindings, DatasetBinding, Manifest, Terms},
+    identity::Keypair,
+    manifest::{Tolerance, VerificationClass},
+    real::Real,
     run::{Judgement, Phase, RuleError, RunState},
 };
-
-struct World {
-    operator: Keypair,
-    state: RunState,
-    log: Vec<Vec<u8>>,
-    around: Surroundings,
-}
-
-fn manifest(operator: &Keypair) -> Manifest {
-    let terms = Terms::from_toml(include_str!("../src/manifest/example.toml")).unwrap();
-    let datasets =
-        vec![DatasetBinding { index: BlobRef::of(b"index"), packs: 50, periods: None }; terms.stages.len()];
-    Manifest {
-        terms,
-        bindings: Bindings {
-            operator: operator.id(),
-            log_key: "example.org/run+00000000+AA==".to_owned(),
-            config: BlobRef::of(b"config"),
-            tokenizer: BlobRef::of(b"tokenizer"),
-            initial_state: BlobRef::of(b"state"),
-            datasets,
-        },
-    }
-}
-
-impl World {
-    fn new() -> Self {
-        let operator = Keypair::from_seed([9; 32]);
-        let manifest = manifest(&operator);
-        Self::with(operator, manifest)
-    }
-
-    fn with(operator: Keypair, manifest: Manifest) -> Self {
-        let run = manifest.id();
-        let statement = Statement::sign(run, &operator, &Event::Manifest(Box::new(manifest)));
-        let first = Entry::new(0, 1_000, statement).to_bytes();
-        let around = Surroundings { now_ms: 1_000, ..Surroundings::default() };
-        Self { operator, state: RunState::begin(&first).unwrap(), log: vec![first], around }
-    }
-
-    fn say(&mut self, key: &Keypair, event: &Event) -> Result<u64, RuleError> {
-        self.around.now_ms += 1;
-        let index = self.state.size();
-        let statement = Statement::sign(self.state.run(), key, event);
-        let bytes = Entry::new(index, self.around.now_ms, statement).to_bytes();
-        let before = format!("{:?}", self.state);
-        match self.state.apply(&bytes) {
-            Ok(_) => {
-                self.log.push(bytes);
-                Ok(index)
-            }
-            Err(error) => {
-                assert_eq!(before, format!("{:?}", self.state), "a refused entry changes nothing");
-                Err(error)
-            }
-        }
-    }
-
-    fn conduct(&mut self) -> usize {
-        let mut said = 0;
-        while let Some(event) = next_event(&self.state, &self.around) {
-            let operator = self.operator.clone();
-            self.say(&operator, &event).expect("the conductor keeps the rules");
-            said += 1;
-        }
-        said
-    }
-
-    fn join(&mut self, key: &Keypair, role: Role) {
-        let draw_key = (role == Role::Verifier).then(|| DrawKey::of(key).public());
-        self.say(key, &Event::Join(Join { role, seen: self.state.size(), draw_key, recovery: None }))
-            .unwrap();
-        self.around.present.insert(key.id());
-    }
-
-    fn commit_of(&self, key: &Keypair) -> Commit {
-        let round = self.state.round().unwrap();
-        let work = round.work_of(&key.id()).unwrap();
-        let steps = u32::try_from(work.steps.len()).unwrap();
-        let name = format!("{} {}", round.open.round, key.id());
-        let feedback = self.state.members()[&key.id()].feedback;
-        Commit {
-            round: round.open.round,
-            start_state: round.open.start_state.digest,
-            work: work.digest(steps),
-            steps,
-            contribution: BlobRef::of(format!("contribution {name}").as_bytes()),
-            trace: BlobRef::of(format!("trace {name}").as_bytes()),
-            feedback_in: feedback.filter(|(stage, _)| *stage == round.open.stage).map(|(_, blob)| blob),
-            feedback_out: BlobRef::of(format!("feedback {name}").as_bytes()),
-            tokens: 100,
-            loss_first_micronats: 2_000_000,
-            loss_last_micronats: 1_900_000,
-            train_ms: 1_000,
-        }
-    }
-
-    fn commit(&mut self, key: &Keypair) {
-        let commit = self.commit_of(key);
-        self.around.archived.insert(commit.contribution.digest);
-        self.say(key, &Event::Commit(commit)).unwrap();
-    }
-
-    fn draw(&mut self, key: &Keypair) -> Vec<u64> {
-        let log = self.state.sealed_log().unwrap();
-        let proof = DrawKey::of(key).draw(&log);
-        self.say(key, &Event::Challenge(Challenge { round: log.round, proof })).unwrap();
-        self.state.round().unwrap().open_checks(&key.id())
-    }
-
-    fn report(&mut self, key: &Keypair) {
-        let round = self.state.round().unwrap().open.round;
-        // As long as the initial state, as all states of one model are.
-        let state = BlobRef { digest: Digest::of(&round.to_be_bytes()), bytes: 5 };
-        self.around.archived.insert(state.digest);
-        let _ = self.say(key, &Event::Outcome(Outcome { round, state }));
-    }
-
-    fn phase(&self) -> Phase {
-        self.state.phase()
-    }
-}
-
-fn failed() -> Finding {
-    Finding::Fail(Divergence {
-        what: DivergentPart::Step,
-        replayed: BlobRef::of(b"the truth"),
-        first_step: Some(0),
-        claimed_micronats: Some(1),
-        replayed_micronats: Some(2),
-        trace: Some(BlobRef::of(b"the true trace")),
-    })
-}
-
-fn keys(count: u8) -> Vec<Keypair> {
-    (1..=count).map(|i| Keypair::from_seed([i; 32])).collect()
-}
-
-/// Runs to the end; `liar` fails every check that is drawn.
-fn run(world: &mut World, trainers: &[Keypair], verifier: &Keypair, liar: Option<MemberId>) {
-    for _ in 0..40 {
-        world.conduct();
-        match world.phase() {
-            Phase::Training => {
-                for key in trainers {
-                    if world.state.awaited().contains(&key.id()) {
-                        world.commit(key);
-                    }
-                }
-            }
-            Phase::Sealed => {
-                for commit in world.draw(verifier) {
-                    let round = world.state.round().unwrap();
-                    let lied = liar == Some(*round.commit_at(commit).unwrap().0);
-                    let finding = if lied { failed() } else { Finding::Pass };
-                    let round = round.open.round;
-                    world.say(verifier, &Event::Verdict(Verdict { round, commit, finding })).unwrap();
-                }
-            }
-            Phase::Closed => {
-                for key in trainers {
-                    world.report(key);
-                }
-            }
-            Phase::Between => panic!("nobody is missing"),
-            Phase::Ended => return,
-        }
-    }
-    panic!("the run does not end");
-}
+use world::{World, failed, keys, manifest, next_round, run};
 
 #[test]
 fn an_honest_run_ends_and_replays_to_the_same_state() {
@@ -249,7 +82,7 @@ fn work_of_a_vanished_member_is_dealt_again() {
     assert_eq!(world.conduct(), 1);
     assert_eq!(world.phase(), Phase::Sealed);
     for commit in world.draw(&verifier) {
-        let verdict = Verdict { round: 0, commit, finding: Finding::Pass };
+        let verdict = Verdict { round: 0, commit, finding: Finding::Pass, deviation: None };
         world.say(&verifier, &Event::Verdict(verdict)).unwrap();
     }
     world.conduct();
@@ -289,20 +122,6 @@ fn one_is_late() -> (World, Vec<Keypair>, Keypair, Late) {
     world.around.present.insert(trainers[2].id());
     world.say(&trainers[2], &event).unwrap();
     (world, trainers, verifier, late)
-}
-
-/// Takes a sealed round to its end and opens the next one.
-fn next_round(world: &mut World, trainers: &[Keypair], verifier: &Keypair) {
-    let round = world.state.round().unwrap().open.round;
-    for commit in world.draw(verifier) {
-        world.say(verifier, &Event::Verdict(Verdict { round, commit, finding: Finding::Pass })).unwrap();
-    }
-    world.conduct();
-    for key in trainers {
-        world.report(key);
-    }
-    world.conduct();
-    assert_eq!(world.phase(), Phase::Training);
 }
 
 #[test]
@@ -424,10 +243,10 @@ fn each_rule_is_named_when_it_is_broken() {
     let drawn = world.draw(&verifier);
     assert!(matches!(world.say(&operator, &close), Err(RuleError::TooEarly { .. })), "no verdict yet");
     for commit in &drawn[1..] {
-        let verdict = Verdict { round: 0, commit: *commit, finding: Finding::Pass };
+        let verdict = Verdict { round: 0, commit: *commit, finding: Finding::Pass, deviation: None };
         world.say(&verifier, &Event::Verdict(verdict)).unwrap();
     }
-    let fail = Verdict { round: 0, commit: drawn[0], finding: failed() };
+    let fail = Verdict { round: 0, commit: drawn[0], finding: failed(), deviation: None };
     world.say(&verifier, &Event::Verdict(fail.clone())).unwrap();
     assert!(matches!(world.say(&verifier, &Event::Verdict(fail)), Err(RuleError::AlreadySaid { .. })));
     assert!(
@@ -470,7 +289,7 @@ fn the_state_that_most_members_report_goes_on() {
     }
     world.conduct();
     for commit in world.draw(&verifier) {
-        let verdict = Verdict { round: 0, commit, finding: Finding::Pass };
+        let verdict = Verdict { round: 0, commit, finding: Finding::Pass, deviation: None };
         world.say(&verifier, &Event::Verdict(verdict)).unwrap();
     }
     world.conduct();
@@ -512,26 +331,6 @@ fn tribunal() -> (World, Vec<Keypair>, Vec<Keypair>) {
         world.draw(key);
     }
     (world, trainers, verifiers)
-}
-
-impl World {
-    fn judge(&mut self, verifier: &Keypair, commit: u64, finding: Finding) -> Result<u64, RuleError> {
-        let round = self.state.round().unwrap().open.round;
-        self.say(verifier, &Event::Verdict(Verdict { round, commit, finding }))
-    }
-
-    fn commit_by(&self, key: &Keypair) -> u64 {
-        self.state.round().unwrap().commits[&key.id()].index
-    }
-
-    /// Everybody else passes what is open.
-    fn pass_the_rest(&mut self, verifiers: &[Keypair]) {
-        for key in verifiers {
-            for commit in self.state.round().unwrap().open_checks(&key.id()) {
-                self.judge(key, commit, Finding::Pass).unwrap();
-            }
-        }
-    }
 }
 
 #[test]
@@ -647,16 +446,25 @@ fn nobody_judges_twice_nor_what_is_none_of_its_business() {
     assert!(nothing.contains("one that the verifier drew, or that another has accused"), "{nothing}");
 }
 
-/// A run of three trainers with one verifier; the first trainer has named a recovery key. One round is done.
-fn with_recovery() -> (World, Vec<Keypair>, Keypair, Keypair) {
-    let mut world = World::new();
-    let (trainers, verifier) = (keys(3), Keypair::from_seed([20; 32]));
-    let recovery = Keypair::from_seed([40; 32]);
-    for (at, key) in trainers.iter().enumerate() {
-        let recovery = (at == 0).then(|| recovery.id());
-        let join = Join { role: Role::Trainer, seen: world.state.size(), draw_key: None, recovery };
-        world.say(key, &Event::Join(join)).unwrap();
-        world.around.present.insert(key.id());
+#[test]
+fn a_pass_of_the_class_fast_tells_how_far_it_was() {
+    let operator = Keypair::from_seed([9; 32]);
+    let mut manifest = manifest(&operator);
+    let small = Real::new(0.001);
+    manifest.terms.verification.class = VerificationClass::Fast;
+    manifest.terms.verification.tolerance = Some(Tolerance {
+        distance: small,
+        angle: small,
+        tensor_distance: small,
+        tensor_angle: small,
+        loss: small,
+        gradient_norm: small,
+        moments: Real::new(0.0),
+    });
+    let mut world = World::with(operator, manifest);
+    let (trainers, verifier) = (keys(2), Keypair::from_seed([20; 32]));
+    for key in &trainers {
+        world.join(key, Role::Trainer);
     }
     world.join(&verifier, Role::Verifier);
     world.conduct();
@@ -664,183 +472,41 @@ fn with_recovery() -> (World, Vec<Keypair>, Keypair, Keypair) {
         world.commit(key);
     }
     world.conduct();
-    next_round(&mut world, &trainers, &verifier);
-    (world, trainers, verifier, recovery)
-}
-
-impl World {
-    fn rotate(&mut self, by: &Keypair, old: MemberId, new: &Keypair) -> Result<u64, RuleError> {
-        let draw_key = self.state.members().get(&old).and_then(|member| member.draw_key);
-        let draw_key = draw_key.map(|_| DrawKey::of(new).public());
-        self.say(by, &Event::Rotate(Rotate::new(&self.state.run(), old, new, draw_key)))
-    }
-}
-
-#[test]
-fn a_rotated_member_goes_on_as_it_was_and_its_old_key_signs_nothing_more() {
-    let (mut world, trainers, verifier, _) = with_recovery();
-    let (old, new) = (&trainers[1], Keypair::from_seed([50; 32]));
-    let before = world.state.members()[&old.id()].clone();
-    assert!(before.streak > 0 && before.feedback.is_some());
-    let index = world.rotate(old, old.id(), &new).unwrap();
-    let after = world.state.members()[&new.id()].clone();
-    assert_eq!((after.streak, after.feedback, after.sealed), (before.streak, before.feedback, before.sealed));
-    assert_eq!(world.state.heir(old.id()), new.id());
-    // a good commit, signed too late
-    let commit = Event::Commit(world.commit_of(old));
-    let refused = world.say(old, &commit).unwrap_err();
-    assert_eq!(refused, RuleError::RetiredKey { kind: "commit", author: old.id(), index });
-    let back =
-        Event::Join(Join { role: Role::Trainer, seen: world.state.size(), draw_key: None, recovery: None });
-    assert!(matches!(world.say(old, &back), Err(RuleError::RetiredKey { kind: "join", .. })));
-    // nobody waits for the old key; the new one has a seat in the next round, and goes on from the buffer that it inherited
-    assert!(!world.state.awaited().contains(&old.id()));
-    world.around.present.remove(&old.id());
-    world.around.present.insert(new.id());
-    world.commit(&trainers[0]);
-    world.commit(&trainers[2]);
-    world.around.now_ms += 20_000;
-    world.conduct();
-    next_round(&mut world, &[trainers[0].clone(), trainers[2].clone()], &verifier);
-    assert_eq!(world.commit_of(&new).feedback_in, before.feedback.map(|(_, blob)| blob));
-    world.commit(&new);
-}
-
-#[test]
-fn who_lied_before_rotating_is_excluded_under_the_new_name() {
-    let (mut world, trainers, verifier, _) = with_recovery();
-    let (old, new) = (&trainers[1], Keypair::from_seed([50; 32]));
-    for key in &trainers {
-        world.commit(key);
-    }
-    world.conduct();
-    world.rotate(old, old.id(), &new).unwrap();
-    let lie = world.commit_by(old);
     let drawn = world.draw(&verifier);
-    assert!(drawn.contains(&lie), "probation: everything is drawn");
-    world.judge(&verifier, lie, failed()).unwrap();
-    assert!(world.state.unpunished().contains_key(&new.id()), "{:?}", world.state.unpunished());
-    world.conduct();
-    assert!(world.state.members()[&new.id()].excluded.is_some());
-    // and one that rotates when the check has failed already
-    let (mut world, trainers, verifier, _) = with_recovery();
+    let mut say = |commit: u64, finding: Finding, deviation: Option<Deviation>| {
+        let verdict = Verdict { round: 0, commit, finding, deviation };
+        world.say(&verifier, &Event::Verdict(verdict)).map_err(|error| error.to_string())
+    };
+    let at = |distance: u64, moments: u64| Deviation {
+        distance,
+        angle: 1_000,
+        tensor_distance: 0,
+        tensor_angle: 0,
+        loss: 0,
+        gradient_norm: 0,
+        moments,
+    };
+    let untold = say(drawn[0], Finding::Pass, None).unwrap_err();
+    assert!(untold.contains("deviation is None, but has to be present"), "{untold}");
+    for beyond in [at(1_001, 0), at(0, 1)] {
+        let error = say(drawn[0], Finding::Pass, Some(beyond)).unwrap_err();
+        assert!(error.contains("within the tolerance"), "{error}");
+    }
+    say(drawn[0], Finding::Pass, Some(at(1_000, 0))).unwrap();
+    say(drawn[1], failed(), Some(at(900_000, 5))).unwrap();
+
+    let mut exact = World::new();
     for key in &trainers {
-        world.commit(key);
+        exact.join(key, Role::Trainer);
     }
-    world.conduct();
-    let lie = world.commit_by(&trainers[1]);
-    world.draw(&verifier);
-    world.judge(&verifier, lie, failed()).unwrap();
-    world.rotate(&trainers[1], trainers[1].id(), &new).unwrap();
-    world.conduct();
-    assert!(world.state.members()[&new.id()].excluded.is_some());
-    let again = world.rotate(&new, new.id(), &Keypair::from_seed([51; 32])).unwrap_err();
-    assert!(matches!(again, RuleError::Excluded { .. }), "{again}");
-}
-
-#[test]
-fn a_stolen_key_is_taken_back_with_the_recovery_key_and_begins_its_probation_anew() {
-    let (mut world, trainers, _, recovery) = with_recovery();
-    let (stolen, thief) = (&trainers[0], Keypair::from_seed([60; 32]));
-    let not_its = world.rotate(&recovery, trainers[1].id(), &thief).unwrap_err().to_string();
-    assert!(not_its.contains("only the key itself and the recovery key"), "{not_its}");
-    // the thief is first
-    world.rotate(stolen, stolen.id(), &thief).unwrap();
-    let mine = Keypair::from_seed([61; 32]);
-    let at_once = world.rotate(&recovery, thief.id(), &mine).unwrap_err().to_string();
-    assert!(at_once.contains("rotated in this round already"), "{at_once}");
-    world.say(&recovery, &Event::Revoke(Revoke { member: thief.id() })).unwrap();
-    let commit = world.say(&thief, &Event::Leave(Leave { seen: 3 })).unwrap_err();
-    assert!(matches!(commit, RuleError::RetiredKey { .. }), "{commit}");
-
-    let (mut world, trainers, _, recovery) = with_recovery();
-    assert!(world.state.members()[&trainers[0].id()].streak > 0);
-    world.rotate(&recovery, trainers[0].id(), &mine).unwrap();
-    let heir = &world.state.members()[&mine.id()];
-    assert_eq!((heir.streak, heir.recovery), (0, Some(recovery.id())), "nobody knows who earned the streak");
-}
-
-#[test]
-fn a_revoked_key_is_worth_nothing_and_stays_so() {
-    let (mut world, trainers, _, recovery) = with_recovery();
-    let stranger = Keypair::from_seed([70; 32]);
-    let revoke = |key: &Keypair| Event::Revoke(Revoke { member: key.id() });
-    let refused = world.say(&stranger, &revoke(&trainers[0])).unwrap_err();
-    assert!(matches!(refused, RuleError::Succession { kind: "revoke", .. }), "{refused}");
-    assert!(world.say(&trainers[1], &revoke(&trainers[0])).is_err(), "another member is a stranger too");
-    let index = world.say(&recovery, &revoke(&trainers[0])).unwrap();
-    let refused = world.say(&trainers[0], &Event::Leave(Leave { seen: world.state.size() })).unwrap_err();
-    assert_eq!(refused, RuleError::RetiredKey { kind: "leave", author: trainers[0].id(), index });
-    assert!(world.say(&recovery, &revoke(&trainers[0])).is_err(), "once");
-    world.say(&trainers[1], &revoke(&trainers[1])).unwrap();
-    assert!(!world.state.members()[&trainers[1].id()].is_active());
-}
-
-#[test]
-fn a_rotation_needs_the_successors_consent_and_a_key_of_its_own() {
-    let (mut world, trainers, _, recovery) = with_recovery();
-    let (old, new) = (&trainers[0], Keypair::from_seed([50; 32]));
-    let run = world.state.run();
-    let good = Rotate::new(&run, old.id(), &new, None);
-    let mut forged = good.clone();
-    forged.consent = Rotate::new(&Digest::of(b"another run"), old.id(), &new, None).consent;
-    let why = world.say(old, &Event::Rotate(forged)).unwrap_err().to_string();
-    assert!(why.contains("the successor has not signed it"), "{why}");
-    for taken in [&trainers[1], &recovery, &world.operator.clone()] {
-        let why = world.rotate(old, old.id(), taken).unwrap_err().to_string();
-        assert!(why.contains("has another part in this run"), "{why}");
-    }
-    let with_draw_key = Rotate::new(&run, old.id(), &new, Some(Digest::of(b"draw")));
-    let why = world.say(old, &Event::Rotate(with_draw_key)).unwrap_err().to_string();
-    assert!(why.contains("a new draw key comes with it when the member has one"), "{why}");
-    world.say(old, &Event::Rotate(good)).unwrap();
-    let next = Keypair::from_seed([51; 32]);
-    let why = world.rotate(&new, new.id(), &next).unwrap_err().to_string();
-    assert!(why.contains("rotated in this round already"), "names are not free: {why}");
-}
-
-#[test]
-fn a_verifier_draws_once_whatever_key_it_has() {
-    let (mut world, trainers, verifier, _) = with_recovery();
-    let new = Keypair::from_seed([80; 32]);
+    exact.join(&verifier, Role::Verifier);
+    exact.conduct();
     for key in &trainers {
-        world.commit(key);
+        exact.commit(key);
     }
-    world.conduct();
-    assert_eq!(world.phase(), Phase::Sealed);
-    // it has seen what its draw would be, and does not like it
-    world.rotate(&verifier, verifier.id(), &new).unwrap();
-    let log = world.state.sealed_log().unwrap();
-    let again = Event::Challenge(Challenge { round: log.round, proof: DrawKey::of(&new).draw(&log) });
-    let why = world.say(&new, &again).unwrap_err().to_string();
-    assert!(why.contains("draws from the next round on"), "{why}");
-    assert!(world.state.unfinished_verifiers().is_empty(), "nobody waits for it in this round");
-}
-
-#[test]
-fn who_rotates_has_one_voice() {
-    let (mut world, trainers, verifier, _) = with_recovery();
-    for key in &trainers {
-        world.commit(key);
-    }
-    world.conduct();
-    let round = world.state.round().unwrap().open.round;
-    for commit in world.draw(&verifier) {
-        world.judge(&verifier, commit, Finding::Pass).unwrap();
-    }
-    world.conduct();
-    assert_eq!(world.phase(), Phase::Closed);
-    let outcome = Event::Outcome(Outcome { round, state: BlobRef { digest: Digest::of(b"mine"), bytes: 5 } });
-    world.say(&trainers[1], &outcome).unwrap();
-    let new = Keypair::from_seed([50; 32]);
-    world.rotate(&trainers[1], trainers[1].id(), &new).unwrap();
-    assert!(matches!(world.say(&new, &outcome), Err(RuleError::AlreadySaid { kind: "outcome", .. })));
-}
-
-#[test]
-fn the_round_that_an_opening_settles_is_still_there() {
-    let (world, ..) = with_recovery();
-    let settled = world.state.settled_round().unwrap();
-    assert_eq!((settled.open.round, settled.phase(), settled.included().len()), (0, Phase::Closed, 3));
-    assert_eq!(world.state.round().unwrap().open.round, 1);
+    exact.conduct();
+    let commit = exact.draw(&verifier)[0];
+    let verdict = Verdict { round: 0, commit, finding: Finding::Pass, deviation: Some(at(0, 0)) };
+    let error = exact.say(&verifier, &Event::Verdict(verdict)).unwrap_err().to_string();
+    assert!(error.contains("the class exact compares bytes"), "{error}");
 }

@@ -44,6 +44,9 @@ pub(crate) struct Attack {
     /// Verifiers that have to find the same before anybody is excluded.
     #[arg(long, value_name = "N", default_value_t = 1)]
     confirmations: u32,
+    /// Probability that a commit is a canary; none are sent when left out.
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    canaries: f64,
     /// Everything that is drawn follows from it.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -65,6 +68,7 @@ impl Attack {
             probation: self.probation,
             rate: self.rate,
             confirmations: self.confirmations,
+            canaries: self.canaries,
             seed: self.seed,
         };
         let bar = indicatif::ProgressBar::new(u64::from(self.rounds)).with_message("rounds");

@@ -45,6 +45,7 @@ impl Log {
             probation: self.probation,
             rate: self.rate,
             confirmations: 1,
+            canaries: 0.0,
             seed: self.seed,
         };
         let started = Instant::now();

@@ -12,7 +12,7 @@ use talkoot_protocol::{
     event::{Commit, Finding},
     identity::MemberId,
     manifest::Manifest,
-    run::{CommitRecord, LateRecord, Round},
+    run::{CommitRecord, LateRecord, Opened, Round},
 };
 use talkoot_trainer::{config::ModelConfig, state::State};
 
@@ -21,7 +21,7 @@ use super::{
     blobs::Absent,
     report::{Lie, Report, Unchecked},
 };
-use crate::replay::Replay;
+use crate::replay::{Replay, needs_learnt};
 
 /// The weights as the auditor computes them, and what it needs for replays.
 pub(super) struct States {
@@ -215,6 +215,12 @@ impl States {
                 return None;
             }
         };
+        let learnt = if needs_learnt(manifest) {
+            // As with the buffer before: kept for contributions that a verifier drew.
+            Some((self.blobs.read(&commit.contribution).ok()?, self.blobs.read(&commit.feedback_out).ok()?))
+        } else {
+            None
+        };
         let work = round.work_of(&member)?;
         let replay = Replay {
             manifest: manifest.clone(),
@@ -225,6 +231,7 @@ impl States {
             packs,
             commit: commit.clone(),
             trace,
+            learnt,
             feedback_in,
             precedent,
             restored,
@@ -281,6 +288,10 @@ impl States {
             let said_pass = verdict.finding == Finding::Pass;
             let conclusive = !matches!(verdict.finding, Finding::Inconclusive(_));
             report.counts.verdicts_checked += 1;
+            // Who passed a canary was found by the run itself: the fold has seen to the penalty.
+            if said_pass && round.opened(record.index) == Some(Opened::Canary) {
+                continue;
+            }
             if conclusive && said_pass != (*finding == Finding::Pass) {
                 report.lie(Lie::FalseVerdict {
                     verdict: verdict.index,
@@ -335,7 +346,7 @@ fn unchecked(blob: &BlobRef, needed_for: String, absent: &Absent) -> Unchecked {
 pub fn describe(finding: &Finding) -> String {
     use talkoot_protocol::event::{DivergentPart, Obstacle};
     match finding {
-        Finding::Pass => "the same bytes".to_owned(),
+        Finding::Pass => "the same".to_owned(),
         Finding::Inconclusive(Obstacle::InputsUnavailable) => {
             "inconclusive, inputs could not be had".to_owned()
         }
@@ -365,6 +376,15 @@ pub fn describe(finding: &Finding) -> String {
                 (DivergentPart::Impossible, _) => {
                     "honest training of this seat diverges, so that there was nothing to commit".to_owned()
                 }
+                (DivergentPart::Encoding, _) => {
+                    "the contribution is not the encoding of what it and its error feedback add up to"
+                        .to_owned()
+                }
+                (DivergentPart::Distance, _) => {
+                    "all steps agree within the tolerance, but what they are said to have led to does not"
+                        .to_owned()
+                }
+                (DivergentPart::Moments, _) => "the optimiser's moments differ".to_owned(),
                 (DivergentPart::Withheld, _) => "the member withheld what it had committed to".to_owned(),
             }
         }

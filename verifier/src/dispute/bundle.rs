@@ -165,8 +165,9 @@ impl Bundle {
             return Err(BundleError::OtherKey);
         }
         let event = statement.open(&state.run()).map_err(|error| refused(error.to_string()))?;
-        let Event::Verdict(Verdict { round: number, commit: index, finding: Finding::Fail(accusation) }) =
-            event
+        let Event::Verdict(Verdict {
+            round: number, commit: index, finding: Finding::Fail(accusation), ..
+        }) = event
         else {
             return Err(BundleError::NoAccusation);
         };

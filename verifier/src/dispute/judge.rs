@@ -107,7 +107,12 @@ impl Accounts {
         match self.accusation.what {
             DivergentPart::Withheld => return Err(Undecidable::Withheld),
             // whoever looks again, looks at the blobs: nothing was executed
-            DivergentPart::Codec => return Err(Undecidable::NoTrace),
+            DivergentPart::Codec
+            | DivergentPart::Encoding
+            | DivergentPart::Distance
+            | DivergentPart::Moments => {
+                return Err(Undecidable::NoTrace);
+            }
             DivergentPart::Malformed | DivergentPart::Summary => return Ok(Question::Form),
             DivergentPart::Impossible => return Ok(Question::Steps { agreed: None, until: steps }),
             DivergentPart::Step | DivergentPart::Contribution | DivergentPart::Feedback => {}

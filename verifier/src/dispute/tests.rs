@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
-use talkoot_execution::{Executed, Job, compare, execute, execute_steps, layout_of};
+use talkoot_execution::{Arithmetic, Executed, Job, compare, execute, execute_steps, layout_of};
 use talkoot_protocol::{
     assignment::Work,
     digest::{BlobRef, Digest},
@@ -69,11 +69,13 @@ impl World {
             first_step: 2,
             precedent: None,
             confirmations: 1,
+            has_canaries: false,
             commits: BTreeMap::new(),
             late: BTreeMap::new(),
             seal: None,
             draws: BTreeMap::new(),
             verdicts: Vec::new(),
+            opened: BTreeMap::new(),
             close: None,
             outcomes: BTreeMap::new(),
         };
@@ -91,6 +93,7 @@ impl World {
             start,
             feedback_in,
             precedent: &[],
+            arithmetic: Arithmetic::Exact,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use talkoot_execution::Job;
+use talkoot_execution::{Arithmetic, Job};
 use talkoot_network::Urgency;
 use talkoot_protocol::{
     assignment::Work,
@@ -141,6 +141,7 @@ impl Verifier {
                 start: &start,
                 feedback_in: feedback_in.as_deref(),
                 precedent: &precedent,
+                arithmetic: Arithmetic::Exact,
             };
             let packs = packs.as_ref();
             Case { job, packs, accounts: &accounts, state: state.as_ref() }.judge(&question)

@@ -65,7 +65,7 @@ impl Verifier {
                 Ok(Ok(Some(reason))) => {
                     tracing::warn!(round = number, member = %member.short(), reason, "samples of the error feedback disprove the contribution");
                     let finding = disproved(DivergentPart::Codec, &record.commit);
-                    let verdict = Verdict { round: number, commit: record.index, finding };
+                    let verdict = Verdict { round: number, commit: record.index, finding, deviation: None };
                     self.taken(&Event::Verdict(verdict)).await;
                 }
                 Ok(Err(reason)) => {

@@ -50,6 +50,10 @@ pub struct Outcome {
     pub lying_verifiers_excluded: u64,
     /// Verifiers that did not, and were.
     pub honest_verifiers_excluded: u64,
+    /// Rounds until each of those that lied was.
+    pub rounds_until_excluded: Vec<u64>,
+    /// Canaries that were opened.
+    pub canaries: u64,
     /// The kinds of attackers.
     pub kinds: Vec<KindOutcome>,
     /// Entries of the ledger.
@@ -62,7 +66,7 @@ impl Outcome {
         let mut text = format!(
             "{} rounds, {} contributions, {} ledger entries; {} checks: {:.1} % of the training executed again, {:.1} % in the \
              last round.\nHonest members excluded: {} ({:.2} for a million honest contributions). Verifiers excluded: {} that \
-             lied, {} that did not.\n\n\
+             lied (after {:?} rounds), {} that did not. Canaries: {}.\n\n\
              | attacker | people | identities | lies | entered | caught | sampling says | lies until caught, middle | 95 % |\n\
              |---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
             self.rounds,
@@ -74,7 +78,9 @@ impl Outcome {
             self.falsely_excluded,
             self.falsely_excluded_per_million,
             self.lying_verifiers_excluded,
+            self.rounds_until_excluded,
             self.honest_verifiers_excluded,
+            self.canaries,
         );
         for kind in &self.kinds {
             let [middle, most] =

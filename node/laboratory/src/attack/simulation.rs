@@ -11,11 +11,14 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use talkoot_ledger::{Log, LogError, SignerKey, note::KeyError};
 use talkoot_protocol::{
+    canary::Drawn,
     challenge::{DrawKey, check_probability},
     conductor::{Surroundings, next_event},
     digest::{BlobRef, Digest},
     entry::{Entry, Statement},
-    event::{self, Challenge, Commit, Divergence, DivergentPart, Event, Finding, Join, Role, Verdict},
+    event::{
+        self, Challenge, Commit, Divergence, DivergentPart, Event, Finding, Join, Opening, Role, Verdict,
+    },
     identity::{Keypair, MemberId},
     manifest::{Bindings, DatasetBinding, Manifest, ManifestError, Terms},
     real::Real,
@@ -53,6 +56,9 @@ pub struct Scenario {
     pub rate: f64,
     /// Verifiers that have to find the same before anybody is excluded.
     pub confirmations: u32,
+    /// Probability that a commit is a canary; 0 for a run without them.
+    #[serde(default)]
+    pub canaries: f64,
     /// Everything that is drawn follows from it, keys included.
     pub seed: u64,
 }
@@ -114,6 +120,8 @@ struct Simulation<'a> {
     unwritten: Option<Vec<Vec<u8>>>,
     /// Lies of the current round, by ledger index of the commit.
     lies: BTreeSet<u64>,
+    /// Canaries of the current round, likewise.
+    canaries: BTreeSet<u64>,
     counts: Vec<Count>,
     names: u64,
     honest: u64,
@@ -121,6 +129,8 @@ struct Simulation<'a> {
     falsely_excluded: u64,
     /// Lying ones, honest ones.
     verifiers_excluded: [u64; 2],
+    /// Rounds until each lying one was excluded.
+    until_excluded: Vec<u64>,
     cost_by_round: Vec<f64>,
 }
 
@@ -177,6 +187,7 @@ impl Scenario {
         terms.verification.rate = Real::new(self.rate);
         terms.verification.confirmations = Some(self.confirmations);
         terms.verification.min_verifiers = self.confirmations;
+        terms.verification.canaries = (self.canaries > 0.0).then(|| Real::new(self.canaries));
         let manifest = Manifest {
             terms,
             bindings: Bindings {
@@ -222,12 +233,14 @@ impl<'a> Simulation<'a> {
                 .collect(),
             unwritten: recorded.then(|| vec![first]),
             lies: BTreeSet::new(),
+            canaries: BTreeSet::new(),
             counts: scenario.attackers.iter().map(|_| Count::default()).collect(),
             names: 0,
             honest: 0,
             checks: 0,
             falsely_excluded: 0,
             verifiers_excluded: [0; 2],
+            until_excluded: Vec::new(),
             cost_by_round: Vec::new(),
         })
     }
@@ -253,7 +266,8 @@ impl<'a> Simulation<'a> {
     fn join(&mut self, kind: Option<usize>) -> Result<(), AttackError> {
         let key = self.scenario.secret("member", self.names);
         self.names += 1;
-        let join = Join { role: Role::Trainer, seen: self.state.size(), draw_key: None, recovery: None };
+        let draw_key = (self.scenario.canaries > 0.0).then(|| DrawKey::of(&key).public());
+        let join = Join { role: Role::Trainer, seen: self.state.size(), draw_key, recovery: None };
         self.say(&key, &Event::Join(join))?;
         self.around.present.insert(key.id());
         if let Some(kind) = kind {
@@ -305,21 +319,32 @@ impl<'a> Simulation<'a> {
 
     fn train(&mut self) -> Result<(), AttackError> {
         self.lies.clear();
+        self.canaries.clear();
         let awaited = self.state.awaited();
         let state = &self.state;
         let people = &self.people;
         // Signing is most of the work, and each signature stands alone.
-        let statements: Vec<(MemberId, Digest, Statement)> = awaited
+        let rate = self.scenario.canaries;
+        let statements: Vec<(MemberId, Digest, bool, Statement)> = awaited
             .into_par_iter()
             .filter_map(|id| {
                 let key = &people.get(&id)?.key;
-                let commit = commit_of(state, &id)?;
+                let mut commit = commit_of(state, &id)?;
+                let drawn = (rate > 0.0).then(|| drawn(state, key)).flatten();
+                let canary = drawn.as_ref().is_some_and(|drawn| drawn.is_canary(rate));
+                commit.moments = drawn.map(|drawn| match canary {
+                    true => drawn.false_moments(),
+                    false => commit.trace.digest,
+                });
                 let contribution = commit.contribution.digest;
-                Some((id, contribution, Statement::sign(state.run(), key, &Event::Commit(commit))))
+                Some((id, contribution, canary, Statement::sign(state.run(), key, &Event::Commit(commit))))
             })
             .collect();
-        for (id, contribution, statement) in statements {
+        for (id, contribution, canary, statement) in statements {
             let index = self.enter(statement)?;
+            if canary {
+                self.canaries.insert(index);
+            }
             self.around.archived.insert(contribution);
             let Some(person) = self.people.get_mut(&id) else { continue };
             let age = person.rounds;
@@ -369,22 +394,45 @@ impl<'a> Simulation<'a> {
                 for commit in open {
                     checks += 1;
                     let finding = if self.fails(*at, commit) { failed() } else { Finding::Pass };
-                    self.say(key, &Event::Verdict(Verdict { round: number, commit, finding }))?;
+                    self.say(
+                        key,
+                        &Event::Verdict(Verdict { round: number, commit, finding, deviation: None }),
+                    )?;
                 }
             }
             if checks == before {
                 break;
             }
         }
+        self.open()?;
         self.checks += checks;
         let sealed = self.state.round().map_or(0, |round| round.commits.len());
         self.cost_by_round.push(checks as f64 / sealed.max(1) as f64);
         Ok(())
     }
 
+    /// Everybody shows what it drew.
+    fn open(&mut self) -> Result<(), AttackError> {
+        let (state, people) = (&self.state, &self.people);
+        let statements: Vec<Statement> = state
+            .unopened()
+            .into_par_iter()
+            .filter_map(|id| {
+                let key = &people.get(&id)?.key;
+                let draw = state.canary_draw()?;
+                let opening = Opening { round: draw.round, proof: draw.prove(&DrawKey::of(key)) };
+                Some(Statement::sign(state.run(), key, &Event::Opening(opening)))
+            })
+            .collect();
+        for statement in statements {
+            self.enter(statement)?;
+        }
+        Ok(())
+    }
+
     /// What the verifier in this place says of a commit.
     fn fails(&mut self, verifier: usize, commit: u64) -> bool {
-        let lied = self.lies.contains(&commit);
+        let lied = self.lies.contains(&commit) || self.canaries.contains(&commit);
         let Verifiers { honest, stamping, .. } = self.scenario.verifiers;
         match verifier {
             at if at < honest => lied,
@@ -400,6 +448,9 @@ impl<'a> Simulation<'a> {
             let place = self.verifiers.iter().position(|key| key.id() == member);
             let honest = place.is_some_and(|at| at < self.scenario.verifiers.honest);
             self.verifiers_excluded[usize::from(honest)] += 1;
+            if !honest {
+                self.until_excluded.push(self.state.progress().next_round);
+            }
             return Ok(());
         };
         let Some(kind) = person.kind else {
@@ -483,6 +534,8 @@ impl<'a> Simulation<'a> {
             falsely_excluded_per_million: self.falsely_excluded as f64 * 1e6 / self.honest.max(1) as f64,
             lying_verifiers_excluded: self.verifiers_excluded[0],
             honest_verifiers_excluded: self.verifiers_excluded[1],
+            rounds_until_excluded: self.until_excluded,
+            canaries: self.state.totals().canaries,
             kinds,
             entries: self.state.size(),
         }
@@ -509,7 +562,14 @@ fn commit_of(state: &RunState, id: &MemberId) -> Option<Commit> {
         loss_first_micronats: 2_000_000,
         loss_last_micronats: 1_900_000,
         train_ms: 1_000,
+        moments: None,
     })
+}
+
+/// What a member drew for the round.
+fn drawn(state: &RunState, key: &Keypair) -> Option<Drawn> {
+    let (draw, key) = (state.canary_draw()?, DrawKey::of(key));
+    draw.check(&key.public(), &draw.prove(&key)).ok()
 }
 
 fn failed() -> Finding {

@@ -11,6 +11,7 @@ fn scenario() -> Scenario {
         probation: 3,
         rate: 0.2,
         confirmations: 1,
+        canaries: 0.0,
         seed: 5,
     }
 }
@@ -92,6 +93,18 @@ fn who_stamps_a_lie_is_out_once_two_others_have_found_it() {
     let outcome = run(&Scenario { attackers, verifiers, confirmations: 2, rate: 0.5, ..scenario() });
     assert_eq!((outcome.lying_verifiers_excluded, outcome.honest_verifiers_excluded), (1, 0));
     assert_eq!((outcome.kinds[0].caught, outcome.falsely_excluded), (3, 0));
+}
+
+#[test]
+fn canaries_find_a_stamping_verifier_that_nobody_else_would_and_no_other() {
+    let verifiers = Verifiers { honest: 1, stamping: 1, accusing: 0 };
+    let without = Scenario { verifiers, ..scenario() };
+    assert_eq!(run(&without).lying_verifiers_excluded, 0, "there is no lie that it could be found by");
+    let with = run(&Scenario { canaries: 0.05, ..without });
+    assert_eq!((with.lying_verifiers_excluded, with.honest_verifiers_excluded), (1, 0), "{with:?}");
+    assert_eq!(with.falsely_excluded, 0);
+    assert!(with.canaries > 0 && with.contributions == 12 * 30, "{with:?}");
+    assert!(with.rounds_until_excluded[0] <= 10, "{with:?}");
 }
 
 #[test]

@@ -268,6 +268,15 @@ pub struct Verification {
     #[n(5)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest_interval: Option<u32>,
+    /// For `fast`: how far a replay may be from what was committed. `talkoot verifier calibrate` measures and writes it.
+    #[n(6)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<Tolerance>,
+    /// Probability that a commit is a canary, a known lie by which verifiers are found that stamp everything; none are sent
+    /// when left out. A canary costs its round's work.
+    #[n(7)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canaries: Option<Real>,
 }
 
 impl Verification {
@@ -289,6 +298,40 @@ pub enum VerificationClass {
     /// The same bytes.
     #[n(0)]
     Exact,
+    /// The same but for rounding: on whatever arithmetic, as near as [`Tolerance`] says.
+    #[n(1)]
+    Fast,
+}
+
+/// How far a replay may be from what was committed, in the class `fast`. Every number is the greatest that passes.
+///
+/// The pseudo-gradient that is compared is not the sparse one that was sent, where a hair's breadth decides which entries are
+/// the largest, but the whole one that the contribution and its two error-feedback buffers add up to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[serde(deny_unknown_fields)]
+#[cbor(map)]
+pub struct Tolerance {
+    /// Norm of the difference of the two pseudo-gradients, as a share of the replayed one's norm.
+    #[n(0)]
+    pub distance: Real,
+    /// One minus the cosine between them.
+    #[n(1)]
+    pub angle: Real,
+    /// The largest `distance` of any tensor.
+    #[n(2)]
+    pub tensor_distance: Real,
+    /// The largest `angle` of any tensor.
+    #[n(3)]
+    pub tensor_angle: Real,
+    /// Difference of a step's losses, in nats a token.
+    #[n(4)]
+    pub loss: Real,
+    /// Difference of a step's gradient norms, as a share of the replayed one.
+    #[n(5)]
+    pub gradient_norm: Real,
+    /// Difference of a row's or column's mean second moments, in doublings; only where moments are public.
+    #[n(6)]
+    pub moments: Real,
 }
 
 /// Who may take part.

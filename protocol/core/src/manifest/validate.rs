@@ -6,6 +6,7 @@ use talkoot_ledger::Policy;
 
 use super::{
     Aggregation, AggregationRule, DatasetBinding, MAX_PERIODS, Manifest, PROTOCOL_VERSION, Stage, Terms,
+    Tolerance, Verification, VerificationClass,
 };
 use crate::{canonical::CanonicalError, real::Real};
 
@@ -154,8 +155,7 @@ impl Terms {
         })?;
         self.aggregation.validate()?;
         let checks = &self.verification;
-        within("verification.probation", checks.probation, 0, 100_000)?;
-        real("verification.rate", checks.rate, "between 0 and 1", |x| (0.0..=1.0).contains(&x))?;
+        checks.validate()?;
         let membership = &self.membership;
         within("membership.max_members", membership.max_members, 1, MAX_MEMBERS)?;
         within("membership.min_members", membership.min_members, 1, membership.max_members)?;
@@ -242,6 +242,46 @@ impl Aggregation {
             (1.0..=1000.0).contains(&x)
         })?;
         real("aggregation.gates.overlap", gates.overlap, "above 0 and at most 1", |x| x > 0.0 && x <= 1.0)
+    }
+}
+
+impl Verification {
+    fn validate(&self) -> Result<(), ManifestError> {
+        within("verification.probation", self.probation, 0, 100_000)?;
+        real("verification.rate", self.rate, "between 0 and 1", |x| (0.0..=1.0).contains(&x))?;
+        let (fast, given) = (self.class == VerificationClass::Fast, self.tolerance.is_some());
+        let expected = if fast {
+            "what `talkoot verifier calibrate` writes, as the class fast needs it"
+        } else {
+            "absent, as the class exact compares bytes"
+        };
+        if let Some(canaries) = self.canaries {
+            real("verification.canaries", canaries, "above 0 and at most 0.5", |x| x > 0.0 && x <= 0.5)?;
+            // Their lie is a digest that only the exact class can check.
+            field("verification.canaries", canaries, "absent in the class fast", !fast)?;
+        }
+        field("verification.tolerance", if given { "present" } else { "absent" }, expected, fast == given)?;
+        self.tolerance.as_ref().map_or(Ok(()), Tolerance::validate)
+    }
+}
+
+impl Tolerance {
+    /// A pseudo-gradient as far away as it is long, or at a right angle, would be any other.
+    fn validate(&self) -> Result<(), ManifestError> {
+        let numbers = [
+            ("distance", self.distance, 1.0),
+            ("angle", self.angle, 1.0),
+            ("tensor_distance", self.tensor_distance, 2.0),
+            ("tensor_angle", self.tensor_angle, 2.0),
+            ("loss", self.loss, 10.0),
+            ("gradient_norm", self.gradient_norm, 1.0),
+            ("moments", self.moments, 128.0),
+        ];
+        for (name, got, below) in numbers {
+            let expected = format!("at least 0 and below {below}");
+            real(&format!("verification.tolerance.{name}"), got, &expected, |x| (0.0..below).contains(&x))?;
+        }
+        Ok(())
     }
 }
 

@@ -17,9 +17,15 @@ impl RunState {
         if join.seen > self.size() {
             return Err(refuse(format!("it says that it saw {} entries of {}", join.seen, self.size())));
         }
+        let canaries = self.manifest.terms.verification.canaries.is_some();
         match (join.role, join.draw_key) {
             (Role::Verifier, None) => return Err(refuse("a verifier has to name its draw key".to_owned())),
-            (Role::Trainer, Some(_)) => return Err(refuse("a trainer has no draw key".to_owned())),
+            (Role::Trainer, None) if canaries => {
+                return Err(refuse("in a run with canaries a trainer has to name its draw key".to_owned()));
+            }
+            (Role::Trainer, Some(_)) if !canaries => {
+                return Err(refuse("a trainer has no draw key in a run without canaries".to_owned()));
+            }
             _ => {}
         }
         if join.recovery == Some(author) {

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use super::Opened;
 use crate::{
     assignment::Work,
     digest::BlobRef,
@@ -117,6 +118,8 @@ pub struct Round {
     pub precedent: Option<Arc<Precedent>>,
     /// Verifiers that have to find the same of an accused contribution.
     pub confirmations: u32,
+    /// Whether some commits are canaries, so that all have to be opened.
+    pub has_canaries: bool,
     /// What each seat is to do, in the order of the seats.
     pub work: Vec<Work>,
     /// Commits so far.
@@ -129,6 +132,8 @@ pub struct Round {
     pub draws: BTreeMap<MemberId, Draws>,
     /// Verdicts so far.
     pub verdicts: Vec<VerdictRecord>,
+    /// What members have opened.
+    pub opened: BTreeMap<MemberId, Opened>,
     /// The close and its time.
     pub close: Option<(u64, RoundClose)>,
     /// The states that members say follow.
@@ -160,12 +165,14 @@ impl Round {
             first_step: self.first_step,
             precedent: self.precedent.clone(),
             confirmations: self.confirmations,
+            has_canaries: self.has_canaries,
             work: self.work_of(member).cloned().into_iter().collect(),
             commits: BTreeMap::new(),
             late: BTreeMap::new(),
             seal: None,
             draws: BTreeMap::new(),
             verdicts: Vec::new(),
+            opened: BTreeMap::new(),
             close: None,
             outcomes: BTreeMap::new(),
         }
@@ -186,6 +193,11 @@ impl Round {
 
     fn verdicts_of(&self, commit: u64) -> impl Iterator<Item = &VerdictRecord> {
         self.verdicts.iter().filter(move |verdict| verdict.commit == commit)
+    }
+
+    /// What the opening of a commit showed.
+    pub fn opened(&self, commit: u64) -> Option<Opened> {
+        self.opened.get(self.commit_at(commit)?.0).copied()
     }
 
     /// What the verifiers together say of a commit.
@@ -242,7 +254,8 @@ impl Round {
         let given = self.verdicts.iter().filter(|verdict| verdict.verifier == *verifier);
         let done: BTreeSet<u64> = given.map(|verdict| verdict.commit).collect();
         let mut open: Draws = drawn.iter().copied().chain(self.accused()).collect();
-        open.retain(|index| !done.contains(index));
+        // Of an opened canary everybody knows what it is.
+        open.retain(|index| !done.contains(index) && self.opened(*index) != Some(Opened::Canary));
         open.into_iter().collect()
     }
 }

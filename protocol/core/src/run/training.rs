@@ -96,12 +96,14 @@ impl RunState {
             first_step,
             precedent,
             confirmations: self.manifest.terms.verification.confirmations.unwrap_or(1),
+            has_canaries: self.manifest.terms.verification.canaries.is_some(),
             work,
             commits: BTreeMap::new(),
             late: BTreeMap::new(),
             seal: None,
             draws: BTreeMap::new(),
             verdicts: Vec::new(),
+            opened: BTreeMap::new(),
             close: None,
             outcomes: BTreeMap::new(),
         });
@@ -210,6 +212,8 @@ impl RunState {
                 expected: format!("between 1 and {most}"),
             });
         }
+        // What honest work gives only where some of it is to be false.
+        same(kind, "whether moments are there", &commit.moments.is_some(), &round.has_canaries)?;
         self.check_blobs(
             kind,
             &[

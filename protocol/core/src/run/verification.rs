@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Draws, Judgement, Phase, Progress, RuleError, RunState, VerdictRecord, error::same};
+use super::{Draws, Judgement, Opened, Phase, Progress, RuleError, RunState, VerdictRecord, error::same};
 use crate::{
     assignment::Cursor,
     challenge::{self, Draw, DrawProof, SealedLog, check_probability},
@@ -97,6 +97,7 @@ impl RunState {
                 expected: "one that the verifier drew, or that another has accused".to_owned(),
             });
         }
+        self.check_deviation(verdict)?;
         let Some((member, _)) = round.commit_at(verdict.commit) else {
             return Err(RuleError::Mismatch {
                 kind,
@@ -106,8 +107,11 @@ impl RunState {
             });
         };
         let member = *member;
+        // Once opened, a commit can be passed without having been looked at.
+        let blind = round.opened(verdict.commit).is_none();
         self.count(&verdict.finding);
         if verdict.finding == Finding::Pass
+            && blind
             && let Some(record) = self.heir_mut(member)
         {
             record.streak = record.streak.saturating_add(1);
@@ -124,20 +128,50 @@ impl RunState {
         Ok(())
     }
 
+    /// In the class `fast`, who lets something pass says how far it was off, and that is within the tolerance; in `exact` there
+    /// is nothing to say.
+    fn check_deviation(&self, verdict: &Verdict) -> Result<(), RuleError> {
+        let rules = &self.manifest.terms.verification;
+        let wrong = |expected: &str| RuleError::Mismatch {
+            kind: "verdict",
+            field: "deviation",
+            got: format!("{:?}", verdict.deviation),
+            expected: expected.to_owned(),
+        };
+        match (&rules.tolerance, &verdict.deviation) {
+            (None, Some(_)) => Err(wrong("absent, as the class exact compares bytes")),
+            (Some(_), None) if verdict.finding == Finding::Pass => Err(wrong("present")),
+            (Some(tolerance), Some(deviation))
+                if verdict.finding == Finding::Pass && !deviation.is_within(tolerance) =>
+            {
+                Err(wrong("within the tolerance"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Draws what follows from the verdicts on a commit of `member`, once the verifiers agree on it: whoever was found to
     /// have lied, the member or a verifier, is to be excluded.
-    fn judge(&mut self, member: MemberId, commit: u64) {
+    pub(super) fn judge(&mut self, member: MemberId, commit: u64) {
         let Some(round) = &self.round else { return };
+        let opened = round.opened.get(&member).copied();
+        if round.has_canaries && opened.is_none() && round.close.is_none() {
+            return;
+        }
         let truth = match round.judgement(commit) {
+            // A lie by its own draw, whatever verifiers say.
+            _ if opened == Some(Opened::Canary) => Judgement::Failed(commit),
             Judgement::NotAccused | Judgement::Accused(_) => return,
             judgement @ (Judgement::Failed(_) | Judgement::Cleared) => judgement,
         };
         let mut liars: Vec<(MemberId, u64)> = Vec::new();
-        if let Judgement::Failed(index) = truth {
+        if let Judgement::Failed(index) = truth
+            && opened != Some(Opened::Canary)
+        {
             liars.push((member, index));
         }
-        // One verifier's word against nobody's settles a commit, but says nothing about other verifiers.
-        if round.confirmations > 1 {
+        // One verifier's word against nobody's settles a commit, but says nothing about other verifiers; a canary does.
+        if round.confirmations > 1 || opened == Some(Opened::Canary) {
             let lied = |finding: &Finding| match finding {
                 Finding::Pass => truth != Judgement::Cleared,
                 Finding::Fail(_) => truth == Judgement::Cleared,
@@ -181,15 +215,35 @@ impl RunState {
         if !unfinished.is_empty() && time_ms < until {
             return Err(early(format!("verifiers {} have not finished", unfinished.join(", "))));
         }
+        let unopened: Vec<String> = self.awaited_openings().iter().map(MemberId::short).collect();
+        let open_until = self.opening_times().map_or(until, |(_, until)| until);
+        if !unopened.is_empty() && time_ms < open_until {
+            return Err(RuleError::TooEarly {
+                kind,
+                early_ms: open_until.saturating_sub(time_ms),
+                waiting: format!("members {} have not opened their commits", unopened.join(", ")),
+            });
+        }
         let mut excluded = close.excluded.iter();
         let mut included = close.included.iter();
         let (mut next_out, mut next_in) = (excluded.next(), included.next());
         let mut not_trained = Vec::new();
         for (member, index) in &seal.commits {
-            let failure = round.failure_of(*index);
+            let opened = round.opened.get(member).copied();
+            let due = opened.is_some_and(Opened::was_due);
+            // Nobody is blamed for what verifiers say of a canary.
+            let failure = round.failure_of(*index).filter(|_| !due);
             if next_in == Some(index) {
                 if let Some(failure) = failure {
                     return Err(RuleError::Excluded { member: *member, verdict: failure.index });
+                }
+                if due || (round.has_canaries && opened.is_none()) {
+                    return Err(RuleError::Mismatch {
+                        kind,
+                        field: "included",
+                        got: format!("commit {index}"),
+                        expected: "commits that were opened and are no canaries".to_owned(),
+                    });
                 }
                 next_in = included.next();
                 continue;
@@ -210,6 +264,11 @@ impl RunState {
                     return Err(early(format!("commit {index} can still be revealed")));
                 }
                 ExclusionReason::NotRevealed => {}
+                ExclusionReason::Canary => same(kind, "canary", &true, &due)?,
+                ExclusionReason::NotOpened => {
+                    let missed = round.has_canaries && opened.is_none() && failure.is_none();
+                    same(kind, "not opened", &true, &missed)?;
+                }
             }
             not_trained.push(*member);
             next_out = excluded.next();
@@ -240,6 +299,7 @@ impl RunState {
         if let Some(round) = &mut self.round {
             round.close = Some((time_ms, close.clone()));
         }
+        self.judge_unopened();
         Ok(())
     }
 
