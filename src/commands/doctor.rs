@@ -65,7 +65,7 @@ impl Doctor {
         let (cuda_version, gpus) = survey().map_or((None, Vec::new()), |s| (Some(s.cuda_version), s.gpus));
         let mut why = None;
         // what was asked for and is not there is a finding, no failure
-        let gpu = open(self.device, &mut why).unwrap_or_else(|unfit| {
+        let gpu = open(self.device, None, &mut why).unwrap_or_else(|unfit| {
             why = Some(unfit);
             None
         });

@@ -9,7 +9,8 @@ use talkoot_trainer::{
 
 use crate::{
     Cuda,
-    device::{Device, Driver, Missing, survey},
+    device::{Device, DeviceError, Driver, Missing, survey},
+    opened::Opened,
 };
 
 /// What the user asks for.
@@ -72,6 +73,14 @@ pub enum Unfit {
         /// How.
         source: ModelError,
     },
+    /// The memory that it was to give at once is not free.
+    #[error("{name}: {source}: lower --device-memory, or end what else uses the GPU")]
+    NoRoom {
+        /// The GPU.
+        name: String,
+        /// What it says.
+        source: DeviceError,
+    },
     /// Its bits are not those of the exact class, so its work would not be accepted.
     #[error(
         "{name} computes other bits than the exact class (gradients {gradients}, weights {weights}): please report this"
@@ -118,14 +127,20 @@ pub fn find(choice: Choice, why: &mut Option<Unfit>) -> Result<Option<Driver>, M
     }
 }
 
-/// The same, and the GPU is [`proven`].
+/// The same, and the GPU is [`proven`], with `slab` bytes of its memory taken at once or as work goes.
 ///
 /// # Errors
 ///
 /// [`Unfit`] when a GPU was asked for by name and cannot be used.
-pub fn open(choice: Choice, why: &mut Option<Unfit>) -> Result<Option<Cuda<Driver>>, Unfit> {
+pub fn open(
+    choice: Choice,
+    slab: Option<usize>,
+    why: &mut Option<Unfit>,
+) -> Result<Option<Cuda<Opened<Driver>>>, Unfit> {
     let Some(driver) = find(choice, why)? else { return Ok(None) };
-    match proven(driver) {
+    let name = driver.name().to_owned();
+    let no_room = |source| Unfit::NoRoom { name, source };
+    match Opened::new(driver, slab).map_err(no_room).and_then(proven) {
         Err(unfit) if choice == Choice::Auto => {
             *why = Some(unfit);
             Ok(None)
@@ -168,11 +183,11 @@ mod tests {
             return;
         }
         let mut why = None;
-        assert!(open(Choice::Auto, &mut why).unwrap().is_none());
+        assert!(open(Choice::Auto, None, &mut why).unwrap().is_none());
         let auto = why.unwrap().to_string();
         assert!(auto.contains("driver"), "{auto}");
-        let asked = open(Choice::Cuda(0), &mut None).unwrap_err().to_string();
+        let asked = open(Choice::Cuda(0), None, &mut None).unwrap_err().to_string();
         assert_eq!(asked, auto);
-        assert!(open(Choice::Cpu, &mut None).unwrap().is_none());
+        assert!(open(Choice::Cpu, None, &mut None).unwrap().is_none());
     }
 }

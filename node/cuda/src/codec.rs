@@ -4,7 +4,8 @@
 use talkoot_trainer::{
     backend::{Backend, BackendError},
     contribution::{
-        CodecSettings, EncodeError, Layout, MAX_DELTA, Origin, Selection, assemble, first_level, last_level,
+        CodecSettings, EncodeError, ErrorFeedback, Layout, MAX_DELTA, Origin, Selection, assemble, check_all,
+        first_level, last_level,
     },
     moments::Factors,
 };
@@ -62,6 +63,32 @@ pub fn encode<D: Device, C: Class>(
     let selections: Vec<Selection> =
         choices.map(|(delta, feedback)| select(cuda, settings, delta, feedback)).collect::<Result<_, _>>()?;
     Ok(assemble(settings, layout, origin, &selections, factors)?)
+}
+
+/// The same with everything on the host: one tensor at a time is on the device, so that there is room for a large model's.
+///
+/// # Errors
+///
+/// As [`encode`]; `feedback` is as it was then.
+pub fn encode_from_host<D: Device, C: Class>(
+    cuda: &Cuda<D, C>,
+    settings: &CodecSettings,
+    layout: &Layout,
+    origin: &Origin,
+    delta: &[&[f32]],
+    factors: Option<&Factors>,
+    feedback: &mut ErrorFeedback,
+) -> Result<Vec<u8>, ContributionError> {
+    check_all(settings, layout, delta, feedback)?;
+    let (mut selections, mut left) = (Vec::new(), Vec::new());
+    for (delta, before) in delta.iter().zip(feedback.tensors()) {
+        let (delta, feedback) = (cuda.upload(delta)?, cuda.upload(before)?);
+        selections.push(select(cuda, settings, &delta, &feedback)?);
+        left.push(cuda.download(&feedback)?);
+    }
+    let blob = assemble(settings, layout, origin, &selections, factors)?;
+    feedback.replace(left);
+    Ok(blob)
 }
 
 /// Refuses numbers that are none, or absurdly large.

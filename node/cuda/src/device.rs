@@ -74,6 +74,9 @@ pub trait Device: fmt::Debug + Send + Sync {
     /// What it is, for people.
     fn name(&self) -> &str;
 
+    /// Its generation: compute capability, major and minor.
+    fn capability(&self) -> (u32, u32);
+
     /// Whether memory that is no longer used is worth keeping for the next that asks: where giving it back costs time.
     fn keeps_memory(&self) -> bool {
         true

@@ -23,14 +23,34 @@ use talkoot_trainer::backend::{
     Attention, Columns, ColumnsMut, Done, HeadGradients, LinearShape, Qkv, Store, Targets,
 };
 
-use crate::{Cuda, buffer::Buffer, class::Class, device::Device};
+use crate::{
+    Cuda,
+    buffer::Buffer,
+    class::Class,
+    device::{Device, Missing},
+};
 
 /// The oldest generation, by compute capability, whose tensor cores multiply bf16.
 pub const OLDEST_CAPABILITY: (u32, u32) = (8, 0);
 
 /// The fast class.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct TensorCores;
+#[derive(Debug, Clone)]
+pub struct TensorCores(());
+
+impl TensorCores {
+    /// Those of a device.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing::NoTensorCores`] when its generation has none that multiply bf16.
+    pub fn of<D: Device>(device: &D) -> Result<Self, Missing> {
+        let (major, minor) = device.capability();
+        if (major, minor) < OLDEST_CAPABILITY {
+            return Err(Missing::NoTensorCores { name: device.name().to_owned(), major, minor });
+        }
+        Ok(Self(()))
+    }
+}
 
 /// A device that trains in the fast class.
 pub type Fast<D> = Cuda<D, TensorCores>;

@@ -12,6 +12,7 @@
 //! fast        the fast class: tensor cores
 //! codec       contributions chosen on the GPU
 //! slab        a device whose memory is taken once and handed out by a rule that a plan can follow
+//! opened      a device with a slab or without one
 //! check       every operation held to the bits of the processor
 //! choice      which device trains, and why not another
 //! device      what a GPU must be able to do: memory, copies, launches; the driver; how it can fail
@@ -31,6 +32,7 @@ mod cuda;
 pub mod device;
 pub mod fast;
 pub mod kernels;
+pub mod opened;
 pub mod ptx;
 pub mod slab;
 

@@ -82,6 +82,10 @@ impl<D: Device> Device for Slab<D> {
         self.device.name()
     }
 
+    fn capability(&self) -> (u32, u32) {
+        self.device.capability()
+    }
+
     /// Taking and giving costs next to nothing here, and what is kept would be missing elsewhere.
     fn keeps_memory(&self) -> bool {
         false

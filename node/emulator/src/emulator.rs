@@ -56,6 +56,7 @@ pub struct Emulator {
     compiler: String,
     order: Order,
     alignment: usize,
+    capability: (u32, u32),
     sources: PathBuf,
     files: &'static [File],
     faults: Arc<Faults>,
@@ -82,7 +83,15 @@ impl Emulator {
             return None;
         };
         let sources = PathBuf::from(compile::KERNELS);
-        Some(Self { compiler, order, alignment: 4, sources, files: FILES, faults: Arc::default() })
+        Some(Self {
+            compiler,
+            order,
+            alignment: 4,
+            capability: (9, 0),
+            sources,
+            files: FILES,
+            faults: Arc::default(),
+        })
     }
 
     /// Buffers begin at a multiple of so many bytes, 4 unless this is said: the less, the nearer is a buffer's end to
@@ -90,6 +99,13 @@ impl Emulator {
     #[must_use]
     pub fn with_alignment(mut self, alignment: usize) -> Self {
         self.alignment = alignment;
+        self
+    }
+
+    /// As a GPU of this compute capability, 9.0 unless this is said. Kernels are the same.
+    #[must_use]
+    pub fn with_capability(mut self, capability: (u32, u32)) -> Self {
+        self.capability = capability;
         self
     }
 
@@ -141,6 +157,10 @@ impl Device for Emulator {
 
     fn name(&self) -> &str {
         "kernels on the processor"
+    }
+
+    fn capability(&self) -> (u32, u32) {
+        self.capability
     }
 
     /// Fresh memory each time, so that what nobody wrote is noticed.

@@ -163,6 +163,10 @@ impl Device for Driver {
         &self.gpu.name
     }
 
+    fn capability(&self) -> (u32, u32) {
+        self.gpu.capability
+    }
+
     fn allocate(&self, bytes: usize) -> Result<Memory, DeviceError> {
         self.context.enter()?;
         // SAFETY: a number of bytes that is not zero.
