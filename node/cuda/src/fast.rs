@@ -2,7 +2,8 @@
 //! exact class's.
 //!
 //! ```text
-//! products, attention, head with loss          kernels/fast     bf16 in, f32 sums
+//! products                                     cuBLASLt, or kernels/fast where it is not found: bf16 in, f32 sums
+//! attention, head with loss                    kernels/fast     the same
 //! norms, rotary, activations, rows, optimiser  kernels/exact    f32 in a fixed order
 //! ```
 //! All numbers in memory are f32: weights, the residual stream, gradients, moments. Operands are rounded to bf16 where a
@@ -17,7 +18,13 @@
 
 mod attention;
 mod head;
+mod library;
 mod product;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use talkoot_trainer::backend::{
     Attention, Columns, ColumnsMut, Done, HeadGradients, LinearShape, Qkv, Store, Targets,
@@ -27,7 +34,7 @@ use crate::{
     Cuda,
     buffer::Buffer,
     class::Class,
-    device::{Device, Missing},
+    device::{Device, DeviceError, Missing},
 };
 
 /// The oldest generation, by compute capability, whose tensor cores multiply bf16.
@@ -35,7 +42,10 @@ pub const OLDEST_CAPABILITY: (u32, u32) = (8, 0);
 
 /// The fast class.
 #[derive(Debug, Clone)]
-pub struct TensorCores(());
+pub struct TensorCores {
+    /// Whether products are still given to the library.
+    library: Arc<AtomicBool>,
+}
 
 impl TensorCores {
     /// Those of a device.
@@ -48,7 +58,19 @@ impl TensorCores {
         if (major, minor) < OLDEST_CAPABILITY {
             return Err(Missing::NoTensorCores { name: device.name().to_owned(), major, minor });
         }
-        Ok(Self(()))
+        Ok(Self { library: Arc::new(AtomicBool::new(device.multiplies())) })
+    }
+
+    /// Whether a library does the products that it has a way for; it is given up when it fails.
+    pub fn has_library(&self) -> bool {
+        self.library.load(Ordering::Relaxed)
+    }
+
+    /// Gives the library up, and says so once.
+    fn give_up(&self, error: &DeviceError) {
+        if self.library.swap(false, Ordering::Relaxed) {
+            tracing::warn!(%error, "the library of products failed: our own kernels multiply from here on");
+        }
     }
 }
 
@@ -77,7 +99,7 @@ impl Class for TensorCores {
         store: Store,
         dx: &Buffer<D>,
     ) -> Done {
-        on.input_gradient(shape, dy.all(), weight, store, dx.all())
+        on.input_gradient(shape, dy.all(), weight.all().into(), store, dx.all())
     }
 
     fn linear_backward_weight<D: Device>(

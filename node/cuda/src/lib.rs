@@ -17,6 +17,7 @@
 //! choice      which device trains, and why not another
 //! device      what a GPU must be able to do: memory, copies, launches; the driver; how it can fail
 //! kernels     the table of all kernels
+//! multiply    a product as NVIDIA's library of products is told of it
 //! ptx         the kernels as the driver takes them, embedded
 //! ```
 //!
@@ -32,6 +33,7 @@ mod cuda;
 pub mod device;
 pub mod fast;
 pub mod kernels;
+pub mod multiply;
 pub mod opened;
 pub mod ptx;
 pub mod slab;

@@ -5,6 +5,7 @@
 use crate::{
     device::{Argument, Device, DeviceError, Shape},
     kernels::Kernel,
+    multiply::{Description, Operands},
     slab::{Piece, Slab},
 };
 
@@ -137,6 +138,27 @@ impl<D: Device> Device for Opened<D> {
                 // SAFETY: the caller's promise.
                 unsafe { slab.launch(kernel, shape, &arguments) }
             }
+        }
+    }
+
+    fn multiplies(&self) -> bool {
+        self.device().multiplies()
+    }
+
+    unsafe fn multiply(
+        &self,
+        product: &Description,
+        operands: &Operands<'_, Memory<D>>,
+    ) -> Result<bool, DeviceError> {
+        match self {
+            // SAFETY: the caller's promise.
+            Self::AsItGoes(device) => unsafe {
+                device.multiply(product, &operands.map(|(memory, at)| (memory.whole(), at)))
+            },
+            // SAFETY: the caller's promise.
+            Self::Slab(slab) => unsafe {
+                slab.multiply(product, &operands.map(|(memory, at)| (memory.piece(), at)))
+            },
         }
     }
 

@@ -10,6 +10,7 @@ use talkoot_trainer::arena::{Arena, Place};
 use crate::{
     device::{Argument, Device, DeviceError, Shape},
     kernels::Kernel,
+    multiply::{Description, Operands},
 };
 
 /// A device with one slab of its memory.
@@ -125,6 +126,20 @@ impl<D: Device> Device for Slab<D> {
         let arguments: Vec<Argument<'_, D::Memory>> = arguments.iter().map(below).collect();
         // SAFETY: the caller's promise; pieces lie inside the slab.
         unsafe { self.device.launch(kernel, shape, &arguments) }
+    }
+
+    fn multiplies(&self) -> bool {
+        self.device.multiplies()
+    }
+
+    unsafe fn multiply(
+        &self,
+        product: &Description,
+        operands: &Operands<'_, Piece>,
+    ) -> Result<bool, DeviceError> {
+        let operands = operands.map(|(piece, at)| (&self.memory, piece.byte(at, 0)));
+        // SAFETY: the caller's promise; pieces lie inside the slab.
+        unsafe { self.device.multiply(product, &operands) }
     }
 
     fn synchronise(&self) -> Result<(), DeviceError> {

@@ -58,6 +58,8 @@ pub enum Unavailable {
 #[derive(Debug)]
 pub struct Engine<D: Device = Opened<Driver>> {
     gpu: Option<Cuda<D>>,
+    /// The GPU's tensor cores, or why there are none: looked at when somebody wants them, as a library comes with them.
+    tensor_cores: OnceLock<Result<TensorCores, Unavailable>>,
     lost: AtomicBool,
 }
 
@@ -76,7 +78,15 @@ pub fn chosen() -> &'static Engine {
 impl<D: Device> Engine<D> {
     /// With this GPU, or without one.
     pub fn new(gpu: Option<Cuda<D>>) -> Self {
-        Self { gpu, lost: AtomicBool::new(false) }
+        Self { gpu, tensor_cores: OnceLock::new(), lost: AtomicBool::new(false) }
+    }
+
+    fn tensor_cores(&self) -> Result<&TensorCores, &Unavailable> {
+        let look = || {
+            let gpu = self.gpu.as_ref().ok_or(Unavailable::NoGpu)?;
+            TensorCores::of(gpu.device()).map_err(Unavailable::TooOld)
+        };
+        self.tensor_cores.get_or_init(look).as_ref()
     }
 
     /// The GPU, also one that has failed.
@@ -102,10 +112,7 @@ impl<D: Device> Engine<D> {
         match (arithmetic, &self.gpu) {
             (Arithmetic::Exact, _) | (Arithmetic::Library, None) => Ok(()),
             (Arithmetic::Library, Some(_)) => Err(Unavailable::NotOnGpu),
-            (Arithmetic::TensorCores, None) => Err(Unavailable::NoGpu),
-            (Arithmetic::TensorCores, Some(gpu)) => {
-                TensorCores::of(gpu.device()).map(drop).map_err(Unavailable::TooOld)
-            }
+            (Arithmetic::TensorCores, _) => self.tensor_cores().map(drop).map_err(Clone::clone),
         }
     }
 
@@ -114,6 +121,11 @@ impl<D: Device> Engine<D> {
         match (arithmetic, self.working()) {
             (Arithmetic::Exact, None) => "the processor, exact".to_owned(),
             (Arithmetic::Library | Arithmetic::TensorCores, None) => format!("the processor, {arithmetic}"),
+            (Arithmetic::TensorCores, Some(gpu)) => {
+                let library = self.tensor_cores().is_ok_and(TensorCores::has_library);
+                let products = if library { "products by cuBLASLt" } else { "products by our own kernels" };
+                format!("{}, {arithmetic}, {products}", gpu.device().name())
+            }
             (_, Some(gpu)) => format!("{}, {arithmetic}", gpu.device().name()),
         }
     }
@@ -127,8 +139,8 @@ impl<D: Device> Engine<D> {
         let on_gpu = match (arithmetic, self.working()) {
             (_, None) | (Arithmetic::Library, _) => return work.on(&arithmetic.cpu()),
             (Arithmetic::Exact, Some(gpu)) => work.on(&gpu.in_class(Exact)),
-            (Arithmetic::TensorCores, Some(gpu)) => match TensorCores::of(gpu.device()) {
-                Ok(class) => work.on(&gpu.in_class(class)),
+            (Arithmetic::TensorCores, Some(gpu)) => match self.tensor_cores() {
+                Ok(class) => work.on(&gpu.in_class(class.clone())),
                 Err(_) => work.on(&gpu.in_class(Exact)),
             },
         };

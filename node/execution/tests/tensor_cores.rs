@@ -66,7 +66,9 @@ fn a_round_on_tensor_cores_is_believed_by_a_verifier_on_its_processor() {
     let round = world.round(0, None);
     let job = world.job(&round, member(1), &[]);
     let engine = engine(emulator);
-    assert!(engine.describe(Arithmetic::TensorCores).ends_with(", tensor-cores"));
+    assert!(
+        engine.describe(Arithmetic::TensorCores).ends_with(", tensor-cores, products by our own kernels")
+    );
     let ours = executed(&engine, &Job { arithmetic: Arithmetic::TensorCores, ..job }, &world);
     assert!(engine.has_gpu(), "it did not fail");
     assert!(engine.gpu().unwrap().device().device().faults().launches() > 100, "it did the work");

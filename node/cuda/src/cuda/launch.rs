@@ -128,6 +128,11 @@ impl<D: Device, C: Class> Cuda<D, C> {
         started.map_err(during(operation))
     }
 
+    /// Memory for so many bytes of any contents.
+    pub(crate) fn scratch_bytes(&self, operation: &'static str, bytes: usize) -> Done<Lent<D>> {
+        self.pool.take(bytes).map_err(during(operation))
+    }
+
     /// Numbers of rows, on the device.
     pub(crate) fn indices(&self, operation: &'static str, numbers: &[u32]) -> Done<Lent<D>> {
         let bytes: &[u8] = bytemuck::cast_slice(numbers);

@@ -5,7 +5,7 @@ use talkoot_trainer::{
     plan::gpu_logit_rows,
 };
 
-use super::Fast;
+use super::{Fast, library::Operand};
 use crate::{
     buffer::Buffer,
     cuda::launch::{line, size},
@@ -36,10 +36,12 @@ impl<D: Device> Fast<D> {
         let together = gpu_logit_rows(outputs, rows);
         let (logits, losses) = (self.scratch(together * outputs)?, self.scratch(rows)?);
         let (tokens, scales) = (self.indices(NAME, targets.tokens)?, self.upload(targets.scales)?);
+        let rounded = self.rounded(weight.all(), outputs * inputs)?;
+        let head = Operand { part: weight.all(), rounded: rounded.as_ref() };
         for first in (0..rows).step_by(together) {
             let part = LinearShape { rows: together.min(rows - first), inputs, outputs };
             let here = hidden.from(first * inputs);
-            self.logits(part, here, weight, &logits)?;
+            self.logits(part, here, head, &logits)?;
             let arguments = [
                 logits.all().holding(part.rows * outputs),
                 size(outputs),
@@ -51,7 +53,7 @@ impl<D: Device> Fast<D> {
             self.run(NAME, FAST_CROSS_ENTROPY, line(part.rows, 1, 256), &arguments)?;
             let Some(gradients) = &mut gradients else { continue };
             let into = gradients.hidden.from(first * inputs);
-            self.input_gradient(part, logits.all(), weight, Store::Replace, into)?;
+            self.input_gradient(part, logits.all(), head, Store::Replace, into)?;
             if let Some((store, dweight)) = &mut gradients.weight {
                 let store = std::mem::replace(store, Store::Add);
                 self.weight_gradient(part, here, logits.all(), store, dweight)?;
