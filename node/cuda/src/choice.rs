@@ -3,12 +3,14 @@
 use std::{fmt, str::FromStr};
 
 use talkoot_trainer::{
+    contribution::{CodecSettings, ErrorFeedback, Layout, Origin, encode},
     measure::{GRADIENTS, WEIGHTS, bits},
     model::{Keep, ModelError},
 };
 
 use crate::{
     Cuda,
+    codec::{ContributionError, encode_from_host},
     device::{Device, DeviceError, Driver, Missing, survey},
     opened::Opened,
 };
@@ -73,6 +75,20 @@ pub enum Unfit {
         /// How.
         source: ModelError,
     },
+    /// It encodes other contributions than the processor, so that they would not be accepted.
+    #[error("{name} encodes contributions in other bytes than the processor: please report this")]
+    OtherBytes {
+        /// The GPU.
+        name: String,
+    },
+    /// It failed when it was to encode a contribution.
+    #[error("{name} failed when it was to encode a contribution: {source}")]
+    NoContribution {
+        /// The GPU.
+        name: String,
+        /// How.
+        source: ContributionError,
+    },
     /// The memory that it was to give at once is not free.
     #[error("{name}: {source}: lower --device-memory, or end what else uses the GPU")]
     NoRoom {
@@ -95,12 +111,12 @@ pub enum Unfit {
     },
 }
 
-/// A device that has shown the two hashes of the exact class, as `talkoot bench bits` does. Whoever trains on it can rely
-/// on being accepted; it takes seconds.
+/// A device that has shown the two hashes of the exact class, as `talkoot bench bits` does, and that it encodes a contribution
+/// as the processor does. Whoever trains on it can rely on being accepted; it takes seconds.
 ///
 /// # Errors
 ///
-/// [`Unfit`] when the device fails, or its hashes are others.
+/// [`Unfit`] when the device fails, or its hashes or bytes are others.
 pub fn proven<D: Device>(device: D) -> Result<Cuda<D>, Unfit> {
     let name = device.name().to_owned();
     let cuda = Cuda::new(device);
@@ -109,8 +125,39 @@ pub fn proven<D: Device>(device: D) -> Result<Cuda<D>, Unfit> {
     if found.gradients != GRADIENTS || found.weights != WEIGHTS {
         return Err(Unfit::OtherBits { name, gradients: found.gradients, weights: found.weights });
     }
+    match encodes_alike(&cuda) {
+        Ok(true) => {}
+        Ok(false) => return Err(Unfit::OtherBytes { name }),
+        Err(source) => return Err(Unfit::NoContribution { name, source }),
+    }
     cuda.trim();
     Ok(cuda)
+}
+
+/// Whether two rounds of some numbers, large and small, become the same bytes and the same feedback as on the processor.
+fn encodes_alike<D: Device>(cuda: &Cuda<D>) -> Result<bool, ContributionError> {
+    const LENGTHS: [usize; 3] = [9000, 1, 700];
+    let entries = LENGTHS.iter().enumerate().map(|(at, &len)| (format!("tensor {at}"), len as u64)).collect();
+    let layout = Layout::new(entries).expect("three names in order");
+    let origin = Origin { round: 0, member: [0; 32], steps: 1, tokens: 1 };
+    let settings = CodecSettings::default();
+    let (mut theirs, mut ours) = (ErrorFeedback::zero(&layout), ErrorFeedback::zero(&layout));
+    let mut state = 1u32;
+    let mut number = || {
+        // Knuth's generator of 32 bits: any numbers do
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let x = (state >> 8) as f32 / (1 << 23) as f32 - 1.0;
+        x * x * x
+    };
+    for _ in 0..2 {
+        let delta = LENGTHS.map(|len| (0..len).map(|_| number()).collect::<Vec<f32>>());
+        let delta = delta.each_ref().map(Vec::as_slice);
+        let found = encode_from_host(cuda, &settings, &layout, &origin, &delta, None, &mut ours)?;
+        if found != encode(&settings, &layout, &origin, &delta, &mut theirs)? {
+            return Ok(false);
+        }
+    }
+    Ok(ours.to_bytes() == theirs.to_bytes())
 }
 
 /// The GPU that a choice comes to; `None` for the processor. `Auto` takes the first GPU that can be used, and says in `why`
