@@ -130,3 +130,42 @@ fn a_driver_without_a_gpu_says_so_in_its_own_words() {
     let Some(said) = with_library(&(functions("100") + version)) else { return };
     assert!(said.contains("gives no GPU") && said.contains("CUDA_ERROR_NO_DEVICE"), "{said}");
 }
+
+/// Stands for the program where there is no GPU: bits differ, one preset does not fit, one crashes.
+const STANDS_FOR_A_GPU: &str = r#"#!/bin/sh
+case "$*" in
+*--speed*small*) echo '{"class":"fast","median_s":0.5,"tokens_per_s":16384.0,"model_flops":1.0e14,"gpu_bytes":1048576,"peak_flops":4.0e14}' ;;
+*--speed*1b*) echo '{"failed":"1b, fast","why":"no room"}'; exit 1 ;;
+*--speed*) echo "a panic" >&2; exit 101 ;;
+*"bench bits"*) echo "other bits"; exit 1 ;;
+*) echo fine ;;
+esac
+"#;
+
+#[cfg(unix)]
+#[test]
+fn the_script_for_a_gpu_goes_on_behind_what_fails_and_says_it_in_its_table() {
+    use std::{fs, os::unix::fs::PermissionsExt};
+    let folder = tempfile::tempdir().unwrap();
+    let (script, program) = (folder.path().join("check.sh"), folder.path().join("talkoot"));
+    // elsewhere, so that it builds nothing
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/gpu/check.sh"), &script).unwrap();
+    fs::write(&program, STANDS_FOR_A_GPU).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = Command::new("bash").arg(&script).arg("--talkoot").arg(&program).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let (_, table) = said.split_once("== checks").unwrap_or_else(|| panic!("{said}"));
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    let has = |row: &str| rows.iter().any(|found| found.join(" ") == row);
+    for row in [
+        "what is there ok",
+        "bits FAILED: other bits",
+        "every operation ok",
+        "small, class fast 0.5000 16384.0 1 50.0 %",
+        "1b, fast did not run: no room",
+        "4b did not run: a panic",
+    ] {
+        assert!(has(row), "{row}: {table}");
+    }
+    assert_eq!(output.status.code(), Some(1));
+}

@@ -16,13 +16,27 @@ pub(super) struct Trains {
     /// (cuda:N). The results are the same. `talkoot doctor` says what was found.
     #[arg(long, value_name = "DEVICE", default_value_t = Choice::Auto)]
     device: Choice,
+    /// Take so many GiB of the GPU's memory at the start and keep them, instead of asking for memory as work goes.
+    /// `talkoot plan` says how many a model needs.
+    #[arg(long, value_name = "GIB", value_parser = gibibytes)]
+    device_memory: Option<usize>,
+}
+
+/// Bytes of a number of GiB.
+fn gibibytes(text: &str) -> Result<usize, String> {
+    let gib: f64 = text.parse().map_err(|_| format!("{text:?} is no number of GiB"))?;
+    if !(0.1..=4096.0).contains(&gib) {
+        return Err("say between 0.1 and 4096 GiB".to_owned());
+    }
+    // At most 2^42, and rounded down to a whole byte.
+    Ok((gib * f64::from(1u32 << 30)) as usize)
 }
 
 impl Trains {
     /// Opens the device, has it show that its bits are those of the exact class, and makes it the process's.
     pub(super) fn prepare(self) -> Result<()> {
         let mut why: Option<Unfit> = None;
-        let gpu = open(self.device, &mut why)?;
+        let gpu = open(self.device, self.device_memory, &mut why)?;
         match (&gpu, why) {
             (Some(gpu), _) => tracing::info!(device = gpu.device().name(), "training on the GPU"),
             (None, Some(why)) => tracing::info!(%why, "training on the processor"),

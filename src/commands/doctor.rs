@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use talkoot_cuda::{
     choice::{Choice, open},
-    device::{Device, Gpu, survey},
+    device::{Device, Gpu, library, survey},
 };
 use talkoot_trainer::cpu::{Isa, Level};
 
@@ -39,6 +39,10 @@ struct Findings {
     trains_on: String,
     /// Why no GPU trains, and what to do about it; nothing where one does.
     no_gpu_because: Option<String>,
+    /// Version of cuBLASLt, 120402 for 12.4.2; nothing where it is not found.
+    cublaslt: Option<usize>,
+    /// Why our own kernels do the products of the fast class, and how to change that; nothing where cuBLASLt does them.
+    no_cublaslt_because: Option<String>,
     memory_bytes: Option<u64>,
     free_disk_bytes: u64,
 }
@@ -65,7 +69,7 @@ impl Doctor {
         let (cuda_version, gpus) = survey().map_or((None, Vec::new()), |s| (Some(s.cuda_version), s.gpus));
         let mut why = None;
         // what was asked for and is not there is a finding, no failure
-        let gpu = open(self.device, &mut why).unwrap_or_else(|unfit| {
+        let gpu = open(self.device, None, &mut why).unwrap_or_else(|unfit| {
             why = Some(unfit);
             None
         });
@@ -74,6 +78,7 @@ impl Doctor {
             instructions: Isa::best().level().name(),
             threads: rayon::current_num_threads(),
         };
+        let products = library();
         let disk = fs4::available_space(&self.dir);
         Ok(Findings {
             version: env!("CARGO_PKG_VERSION"),
@@ -82,6 +87,8 @@ impl Doctor {
             gpus,
             trains_on: gpu.map_or("the processor".to_owned(), |gpu| gpu.device().name().to_owned()),
             no_gpu_because: why.map(|why| why.to_string()),
+            cublaslt: products.as_ref().ok().copied(),
+            no_cublaslt_because: products.err().map(|missing| missing.to_string()),
             memory_bytes: memory_bytes(),
             free_disk_bytes: disk
                 .with_context(|| format!("asking for the free disk of {}", self.dir.display()))?,
@@ -115,6 +122,18 @@ impl Doctor {
                 "GPU {}      {}, {memory:.1} GiB, compute capability {major}.{minor}{usable}",
                 gpu.ordinal, gpu.name
             ));
+        }
+        // of use to a GPU only
+        if !found.gpus.is_empty() {
+            match (found.cublaslt, &found.no_cublaslt_because) {
+                (Some(version), _) => say(&format!(
+                    "products   cuBLASLt {}.{}.{} in the class fast",
+                    version / 10_000,
+                    version / 100 % 100,
+                    version % 100
+                )),
+                (None, why) => say(&format!("products   {}", why.as_deref().unwrap_or_default())),
+            }
         }
         say(&format!("trains on  {}", found.trains_on));
         if let Some(why) = &found.no_gpu_because {

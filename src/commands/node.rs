@@ -24,9 +24,9 @@ pub(crate) struct Node {
     member: Member,
     #[command(flatten)]
     trains: Trains,
-    /// Whose arithmetic is trained in: `exact`, the same on every machine, or `library`, a library's matrix products on the processor, for runs
-    /// of the verification class `fast`.
-    #[arg(long, value_name = "exact|library", default_value = "exact")]
+    /// Whose arithmetic is trained in: `exact`, the same on every machine, or `library`, a library's matrix products on the processor,
+    /// or `tensor-cores`, a GPU's, in bf16. The last two are for runs of the verification class `fast` whose limits were calibrated for them.
+    #[arg(long, value_name = "exact|library|tensor-cores", default_value = "exact")]
     arithmetic: Arithmetic,
     /// Rehearse a liar: random, stale, lazy, wrong-data, one-step or hoard. It will be found out and excluded.
     #[arg(long, value_name = "LIE", hide = true)]

@@ -3,13 +3,16 @@
 use std::{fmt, str::FromStr};
 
 use talkoot_trainer::{
+    contribution::{CodecSettings, ErrorFeedback, Layout, Origin, encode},
     measure::{GRADIENTS, WEIGHTS, bits},
     model::{Keep, ModelError},
 };
 
 use crate::{
     Cuda,
-    device::{Device, Driver, Missing, survey},
+    codec::{ContributionError, encode_from_host},
+    device::{Device, DeviceError, Driver, Missing, survey},
+    opened::Opened,
 };
 
 /// What the user asks for.
@@ -72,6 +75,28 @@ pub enum Unfit {
         /// How.
         source: ModelError,
     },
+    /// It encodes other contributions than the processor, so that they would not be accepted.
+    #[error("{name} encodes contributions in other bytes than the processor: please report this")]
+    OtherBytes {
+        /// The GPU.
+        name: String,
+    },
+    /// It failed when it was to encode a contribution.
+    #[error("{name} failed when it was to encode a contribution: {source}")]
+    NoContribution {
+        /// The GPU.
+        name: String,
+        /// How.
+        source: ContributionError,
+    },
+    /// The memory that it was to give at once is not free.
+    #[error("{name}: {source}: lower --device-memory, or end what else uses the GPU")]
+    NoRoom {
+        /// The GPU.
+        name: String,
+        /// What it says.
+        source: DeviceError,
+    },
     /// Its bits are not those of the exact class, so its work would not be accepted.
     #[error(
         "{name} computes other bits than the exact class (gradients {gradients}, weights {weights}): please report this"
@@ -86,12 +111,12 @@ pub enum Unfit {
     },
 }
 
-/// A device that has shown the two hashes of the exact class, as `talkoot bench bits` does. Whoever trains on it can rely
-/// on being accepted; it takes seconds.
+/// A device that has shown the two hashes of the exact class, as `talkoot bench bits` does, and that it encodes a contribution
+/// as the processor does. Whoever trains on it can rely on being accepted; it takes seconds.
 ///
 /// # Errors
 ///
-/// [`Unfit`] when the device fails, or its hashes are others.
+/// [`Unfit`] when the device fails, or its hashes or bytes are others.
 pub fn proven<D: Device>(device: D) -> Result<Cuda<D>, Unfit> {
     let name = device.name().to_owned();
     let cuda = Cuda::new(device);
@@ -100,8 +125,39 @@ pub fn proven<D: Device>(device: D) -> Result<Cuda<D>, Unfit> {
     if found.gradients != GRADIENTS || found.weights != WEIGHTS {
         return Err(Unfit::OtherBits { name, gradients: found.gradients, weights: found.weights });
     }
+    match encodes_alike(&cuda) {
+        Ok(true) => {}
+        Ok(false) => return Err(Unfit::OtherBytes { name }),
+        Err(source) => return Err(Unfit::NoContribution { name, source }),
+    }
     cuda.trim();
     Ok(cuda)
+}
+
+/// Whether two rounds of some numbers, large and small, become the same bytes and the same feedback as on the processor.
+fn encodes_alike<D: Device>(cuda: &Cuda<D>) -> Result<bool, ContributionError> {
+    const LENGTHS: [usize; 3] = [9000, 1, 700];
+    let entries = LENGTHS.iter().enumerate().map(|(at, &len)| (format!("tensor {at}"), len as u64)).collect();
+    let layout = Layout::new(entries).expect("three names in order");
+    let origin = Origin { round: 0, member: [0; 32], steps: 1, tokens: 1 };
+    let settings = CodecSettings::default();
+    let (mut theirs, mut ours) = (ErrorFeedback::zero(&layout), ErrorFeedback::zero(&layout));
+    let mut state = 1u32;
+    let mut number = || {
+        // Knuth's generator of 32 bits: any numbers do
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let x = (state >> 8) as f32 / (1 << 23) as f32 - 1.0;
+        x * x * x
+    };
+    for _ in 0..2 {
+        let delta = LENGTHS.map(|len| (0..len).map(|_| number()).collect::<Vec<f32>>());
+        let delta = delta.each_ref().map(Vec::as_slice);
+        let found = encode_from_host(cuda, &settings, &layout, &origin, &delta, None, &mut ours)?;
+        if found != encode(&settings, &layout, &origin, &delta, &mut theirs)? {
+            return Ok(false);
+        }
+    }
+    Ok(ours.to_bytes() == theirs.to_bytes())
 }
 
 /// The GPU that a choice comes to; `None` for the processor. `Auto` takes the first GPU that can be used, and says in `why`
@@ -118,14 +174,20 @@ pub fn find(choice: Choice, why: &mut Option<Unfit>) -> Result<Option<Driver>, M
     }
 }
 
-/// The same, and the GPU is [`proven`].
+/// The same, and the GPU is [`proven`], with `slab` bytes of its memory taken at once or as work goes.
 ///
 /// # Errors
 ///
 /// [`Unfit`] when a GPU was asked for by name and cannot be used.
-pub fn open(choice: Choice, why: &mut Option<Unfit>) -> Result<Option<Cuda<Driver>>, Unfit> {
+pub fn open(
+    choice: Choice,
+    slab: Option<usize>,
+    why: &mut Option<Unfit>,
+) -> Result<Option<Cuda<Opened<Driver>>>, Unfit> {
     let Some(driver) = find(choice, why)? else { return Ok(None) };
-    match proven(driver) {
+    let name = driver.name().to_owned();
+    let no_room = |source| Unfit::NoRoom { name, source };
+    match Opened::new(driver, slab).map_err(no_room).and_then(proven) {
         Err(unfit) if choice == Choice::Auto => {
             *why = Some(unfit);
             Ok(None)
@@ -168,11 +230,11 @@ mod tests {
             return;
         }
         let mut why = None;
-        assert!(open(Choice::Auto, &mut why).unwrap().is_none());
+        assert!(open(Choice::Auto, None, &mut why).unwrap().is_none());
         let auto = why.unwrap().to_string();
         assert!(auto.contains("driver"), "{auto}");
-        let asked = open(Choice::Cuda(0), &mut None).unwrap_err().to_string();
+        let asked = open(Choice::Cuda(0), None, &mut None).unwrap_err().to_string();
         assert_eq!(asked, auto);
-        assert!(open(Choice::Cpu, &mut None).unwrap().is_none());
+        assert!(open(Choice::Cpu, None, &mut None).unwrap().is_none());
     }
 }

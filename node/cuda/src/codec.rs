@@ -4,7 +4,8 @@
 use talkoot_trainer::{
     backend::{Backend, BackendError},
     contribution::{
-        CodecSettings, EncodeError, Layout, MAX_DELTA, Origin, Selection, assemble, first_level, last_level,
+        CodecSettings, EncodeError, ErrorFeedback, Layout, MAX_DELTA, Origin, Selection, assemble, check_all,
+        first_level, last_level,
     },
     moments::Factors,
 };
@@ -12,6 +13,7 @@ use talkoot_trainer::{
 use crate::{
     Cuda,
     buffer::Buffer,
+    class::Class,
     cuda::launch::{count, during, line},
     device::{Argument, Device},
     kernels::{CONTRIBUTION_LARGEST, CONTRIBUTION_SELECT},
@@ -34,8 +36,8 @@ pub enum ContributionError {
 /// # Errors
 ///
 /// [`ContributionError`] says whether the device failed or the numbers are refused.
-pub fn encode<D: Device>(
-    cuda: &Cuda<D>,
+pub fn encode<D: Device, C: Class>(
+    cuda: &Cuda<D, C>,
     settings: &CodecSettings,
     layout: &Layout,
     origin: &Origin,
@@ -63,9 +65,35 @@ pub fn encode<D: Device>(
     Ok(assemble(settings, layout, origin, &selections, factors)?)
 }
 
+/// The same with everything on the host: one tensor at a time is on the device, so that there is room for a large model's.
+///
+/// # Errors
+///
+/// As [`encode`]; `feedback` is as it was then.
+pub fn encode_from_host<D: Device, C: Class>(
+    cuda: &Cuda<D, C>,
+    settings: &CodecSettings,
+    layout: &Layout,
+    origin: &Origin,
+    delta: &[&[f32]],
+    factors: Option<&Factors>,
+    feedback: &mut ErrorFeedback,
+) -> Result<Vec<u8>, ContributionError> {
+    check_all(settings, layout, delta, feedback)?;
+    let (mut selections, mut left) = (Vec::new(), Vec::new());
+    for (delta, before) in delta.iter().zip(feedback.tensors()) {
+        let (delta, feedback) = (cuda.upload(delta)?, cuda.upload(before)?);
+        selections.push(select(cuda, settings, &delta, &feedback)?);
+        left.push(cuda.download(&feedback)?);
+    }
+    let blob = assemble(settings, layout, origin, &selections, factors)?;
+    feedback.replace(left);
+    Ok(blob)
+}
+
 /// Refuses numbers that are none, or absurdly large.
-fn check<D: Device>(
-    cuda: &Cuda<D>,
+fn check<D: Device, C: Class>(
+    cuda: &Cuda<D, C>,
     settings: &CodecSettings,
     tensor: usize,
     delta: &Buffer<D>,
@@ -92,8 +120,8 @@ fn check<D: Device>(
     Ok(())
 }
 
-fn select<D: Device>(
-    cuda: &Cuda<D>,
+fn select<D: Device, C: Class>(
+    cuda: &Cuda<D, C>,
     settings: &CodecSettings,
     delta: &Buffer<D>,
     feedback: &Buffer<D>,
@@ -121,7 +149,7 @@ fn select<D: Device>(
 }
 
 /// A buffer as words.
-fn words<D: Device>(cuda: &Cuda<D>, from: &Buffer<D>) -> Result<Vec<u32>, BackendError> {
+fn words<D: Device, C: Class>(cuda: &Cuda<D, C>, from: &Buffer<D>) -> Result<Vec<u32>, BackendError> {
     let mut words = vec![0u32; from.len];
     let bytes = bytemuck::cast_slice_mut(&mut words);
     cuda.device().download(from.memory(), 0, bytes).map_err(during("reading what is sent"))?;

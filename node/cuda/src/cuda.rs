@@ -1,4 +1,4 @@
-//! A GPU as a [`Backend`]: the exact class, bit for bit what the processor computes.
+//! A GPU as a [`Backend`], in a class of numbers.
 //!
 //! ```text
 //! launch        arguments with their extents checked, shapes of launches, failures
@@ -6,7 +6,8 @@
 //! norms, rotary, attention, elementwise, rows, cross_entropy     the other operations, as in `cpu` of the trainer
 //! ```
 //!
-//! The host only counts and launches; what is computed stands in `kernels/exact/`.
+//! The operations here are those of the exact class, bit for bit what the processor computes; a [`Class`] has its own way
+//! of doing some of them. The host only counts and launches; what is computed stands in `kernels/`.
 
 #![allow(
     clippy::needless_pass_by_ref_mut,
@@ -18,7 +19,7 @@ mod cross_entropy;
 mod elementwise;
 pub(crate) mod launch;
 mod norms;
-mod product;
+pub(crate) mod product;
 mod rotary;
 mod rows;
 
@@ -29,22 +30,36 @@ use talkoot_trainer::backend::{
     Store, Targets, Turn,
 };
 
-use self::{launch::during, product::Product};
+use self::launch::during;
 use crate::{
     buffer::{Buffer, Pool},
+    class::{Class, Exact},
     device::Device,
 };
 
-/// A GPU.
+/// A GPU that computes in a class of numbers.
 #[derive(Debug)]
-pub struct Cuda<D: Device> {
+pub struct Cuda<D: Device, C = Exact> {
     pool: Arc<Pool<D>>,
+    class: C,
 }
 
 impl<D: Device> Cuda<D> {
-    /// This device.
+    /// This device, in the exact class.
     pub fn new(device: D) -> Self {
-        Self { pool: Pool::new(Arc::new(device)) }
+        Self { pool: Pool::new(Arc::new(device)), class: Exact }
+    }
+}
+
+impl<D: Device, C: Class> Cuda<D, C> {
+    /// The same device and memory in another class: buffers of the one are buffers of the other.
+    pub fn in_class<N: Class>(&self, class: N) -> Cuda<D, N> {
+        Cuda { pool: Arc::clone(&self.pool), class }
+    }
+
+    /// What it computes in.
+    pub fn class(&self) -> &C {
+        &self.class
     }
 
     /// The device.
@@ -58,7 +73,7 @@ impl<D: Device> Cuda<D> {
     }
 }
 
-impl<D: Device> Backend for Cuda<D> {
+impl<D: Device, C: Class> Backend for Cuda<D, C> {
     type Buffer = Buffer<D>;
 
     fn scratch(&self, len: usize) -> Done<Buffer<D>> {
@@ -106,9 +121,7 @@ impl<D: Device> Backend for Cuda<D> {
         residual: Option<&Buffer<D>>,
         y: &mut Buffer<D>,
     ) -> Done {
-        let LinearShape { rows, inputs, outputs } = shape;
-        let sizes = Product { rows, depth: inputs, columns: outputs, store: Store::Replace };
-        self.product_nt("linear", sizes, x.all(), weight.all(), bias, residual, y.all())
+        C::linear(self, shape, x, weight, [bias, residual], y)
     }
 
     fn linear_backward_input(
@@ -119,9 +132,7 @@ impl<D: Device> Backend for Cuda<D> {
         store: Store,
         dx: &mut Buffer<D>,
     ) -> Done {
-        let LinearShape { rows, inputs, outputs } = shape;
-        let sizes = Product { rows, depth: outputs, columns: inputs, store };
-        self.product_nn("linear_backward_input", sizes, dy.all(), outputs, weight.all(), None, dx.all())
+        C::linear_backward_input(self, shape, dy, weight, store, dx)
     }
 
     fn linear_backward_weight(
@@ -132,9 +143,7 @@ impl<D: Device> Backend for Cuda<D> {
         store: Store,
         dweight: &mut Buffer<D>,
     ) -> Done {
-        let LinearShape { rows, inputs, outputs } = shape;
-        let sizes = Product { rows: outputs, depth: rows, columns: inputs, store };
-        self.product_tn("linear_backward_weight", sizes, dy.all(), x.all(), dweight.all())
+        C::linear_backward_weight(self, shape, x, dy, store, dweight)
     }
 
     fn linear_backward_bias(&self, dy: &Buffer<D>, dbias: &mut Buffer<D>) -> Done {
@@ -236,7 +245,7 @@ impl<D: Device> Backend for Cuda<D> {
         y: &mut Buffer<D>,
         statistics: &mut Buffer<D>,
     ) -> Done {
-        self.attention_forward(attention, &qkv, y, statistics)
+        C::attention(self, attention, &qkv, [y, statistics])
     }
 
     fn attention_backward(
@@ -248,7 +257,7 @@ impl<D: Device> Backend for Cuda<D> {
         dy: &Buffer<D>,
         gradients: Qkv<ColumnsMut<'_, Buffer<D>>>,
     ) -> Done {
-        self.attention_gradients(attention, &qkv, y, statistics, dy, &gradients)
+        C::attention_backward(self, attention, &qkv, [y, statistics, dy], &gradients)
     }
 
     fn gelu(&self, x: &Buffer<D>, y: &mut Buffer<D>) -> Done {
@@ -301,7 +310,7 @@ impl<D: Device> Backend for Cuda<D> {
         targets: Targets<'_>,
         gradients: Option<HeadGradients<'_, Buffer<D>>>,
     ) -> Done<Vec<f32>> {
-        self.head_and_loss(shape, hidden, weight, targets, gradients)
+        C::cross_entropy(self, shape, hidden, weight, targets, gradients)
     }
 
     fn sum_of_squares(&self, x: &Buffer<D>) -> Done<f64> {

@@ -9,9 +9,12 @@ mod driver;
 
 use std::fmt;
 
-pub use driver::{Driver, Gpu, Memory, Missing, Survey, survey};
+pub use driver::{Driver, Gpu, Memory, Missing, NoLibrary, Survey, library, survey, workspace_bytes};
 
-use crate::kernels::Kernel;
+use crate::{
+    kernels::Kernel,
+    multiply::{Description, Operands},
+};
 
 /// Why a device did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +77,9 @@ pub trait Device: fmt::Debug + Send + Sync {
     /// What it is, for people.
     fn name(&self) -> &str;
 
+    /// Its generation: compute capability, major and minor.
+    fn capability(&self) -> (u32, u32);
+
     /// Whether memory that is no longer used is worth keeping for the next that asks: where giving it back costs time.
     fn keeps_memory(&self) -> bool {
         true
@@ -103,6 +109,25 @@ pub trait Device: fmt::Debug + Send + Sync {
         shape: Shape,
         arguments: &[Argument<'_, Self::Memory>],
     ) -> Result<(), DeviceError>;
+
+    /// Whether [`Self::multiply`] may do something.
+    fn multiplies(&self) -> bool {
+        false
+    }
+
+    /// Starts a product by a library of products, in its place among the launches. `false` where there is none, or it has no
+    /// way for this one; then nothing is done.
+    ///
+    /// # Safety
+    ///
+    /// Operands hold what the description says.
+    unsafe fn multiply(
+        &self,
+        _product: &Description,
+        _operands: &Operands<'_, Self::Memory>,
+    ) -> Result<bool, DeviceError> {
+        Ok(false)
+    }
 
     /// Waits until everything launched is done.
     fn synchronise(&self) -> Result<(), DeviceError>;

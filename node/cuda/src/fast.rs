@@ -2,8 +2,9 @@
 //! exact class's.
 //!
 //! ```text
-//! Fast --products, attention, head with loss--> kernels/fast    bf16 in, f32 sums
-//!   '---norms, rotary, activations, rows, optimiser--> Cuda     f32 in a fixed order
+//! products                                     cuBLASLt, or kernels/fast where it is not found: bf16 in, f32 sums
+//! attention, head with loss                    kernels/fast     the same
+//! norms, rotary, activations, rows, optimiser  kernels/exact    f32 in a fixed order
 //! ```
 //! All numbers in memory are f32: weights, the residual stream, gradients, moments. Operands are rounded to bf16 where a
 //! kernel reads them into shared memory, so there are no second copies of weights that could be stale, and none that take
@@ -17,280 +18,134 @@
 
 mod attention;
 mod head;
+mod library;
 mod product;
 
-use std::fmt;
-
-use talkoot_trainer::backend::{
-    AdamWStep, Attention, Backend, Columns, ColumnsMut, Done, HeadGradients, HeadShape, LinearShape, Qkv,
-    Store, Targets, Turn,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
-use crate::{Cuda, buffer::Buffer, device::Device};
+use talkoot_trainer::backend::{
+    Attention, Columns, ColumnsMut, Done, HeadGradients, LinearShape, Qkv, Store, Targets,
+};
+
+use crate::{
+    Cuda,
+    buffer::Buffer,
+    class::Class,
+    device::{Device, DeviceError, Missing},
+};
 
 /// The oldest generation, by compute capability, whose tensor cores multiply bf16.
 pub const OLDEST_CAPABILITY: (u32, u32) = (8, 0);
 
+/// The fast class.
+#[derive(Debug, Clone)]
+pub struct TensorCores {
+    /// Whether products are still given to the library.
+    library: Arc<AtomicBool>,
+}
+
+impl TensorCores {
+    /// Those of a device.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing::NoTensorCores`] when its generation has none that multiply bf16.
+    pub fn of<D: Device>(device: &D) -> Result<Self, Missing> {
+        let (major, minor) = device.capability();
+        if (major, minor) < OLDEST_CAPABILITY {
+            return Err(Missing::NoTensorCores { name: device.name().to_owned(), major, minor });
+        }
+        Ok(Self { library: Arc::new(AtomicBool::new(device.multiplies())) })
+    }
+
+    /// Whether a library does the products that it has a way for; it is given up when it fails.
+    pub fn has_library(&self) -> bool {
+        self.library.load(Ordering::Relaxed)
+    }
+
+    /// Gives the library up, and says so once.
+    fn give_up(&self, error: &DeviceError) {
+        if self.library.swap(false, Ordering::Relaxed) {
+            tracing::warn!(%error, "the library of products failed: our own kernels multiply from here on");
+        }
+    }
+}
+
 /// A device that trains in the fast class.
-pub struct Fast<D: Device> {
-    exact: Cuda<D>,
-}
+pub type Fast<D> = Cuda<D, TensorCores>;
 
-impl<D: Device> fmt::Debug for Fast<D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, fast class", self.exact.device().name())
-    }
-}
+impl Class for TensorCores {
+    const NAME: &'static str = "fast";
 
-impl<D: Device> Fast<D> {
-    /// On a device, with the exact class for what is not a product.
-    pub fn new(exact: Cuda<D>) -> Self {
-        Self { exact }
-    }
-
-    /// The device.
-    pub fn device(&self) -> &D {
-        self.exact.device()
-    }
-}
-
-impl<D: Device> Backend for Fast<D> {
-    type Buffer = Buffer<D>;
-
-    fn scratch(&self, len: usize) -> Done<Buffer<D>> {
-        self.exact.scratch(len)
-    }
-
-    fn zeros(&self, len: usize) -> Done<Buffer<D>> {
-        self.exact.zeros(len)
-    }
-
-    fn upload(&self, values: &[f32]) -> Done<Buffer<D>> {
-        self.exact.upload(values)
-    }
-
-    fn download(&self, buffer: &Buffer<D>) -> Done<Vec<f32>> {
-        self.exact.download(buffer)
-    }
-
-    fn len(&self, buffer: &Buffer<D>) -> usize {
-        self.exact.len(buffer)
-    }
-
-    fn linear(
-        &self,
+    fn linear<D: Device>(
+        on: &Fast<D>,
         shape: LinearShape,
         x: &Buffer<D>,
         weight: &Buffer<D>,
-        bias: Option<&Buffer<D>>,
-        residual: Option<&Buffer<D>>,
-        y: &mut Buffer<D>,
-    ) -> Done {
-        self.forward(shape, x, weight, (bias, residual), y)
-    }
-
-    fn linear_backward_input(
-        &self,
-        shape: LinearShape,
-        dy: &Buffer<D>,
-        weight: &Buffer<D>,
-        into: Store,
-        dx: &mut Buffer<D>,
-    ) -> Done {
-        self.input_gradient(shape, dy.all(), weight, into, dx.all())
-    }
-
-    fn linear_backward_weight(
-        &self,
-        shape: LinearShape,
-        x: &Buffer<D>,
-        dy: &Buffer<D>,
-        into: Store,
-        dweight: &mut Buffer<D>,
-    ) -> Done {
-        self.weight_gradient(shape, x.all(), dy.all(), into, dweight)
-    }
-
-    fn linear_backward_bias(&self, dy: &Buffer<D>, dbias: &mut Buffer<D>) -> Done {
-        self.exact.linear_backward_bias(dy, dbias)
-    }
-
-    fn layer_norm(
-        &self,
-        width: usize,
-        eps: f32,
-        x: &Buffer<D>,
-        weight: &Buffer<D>,
-        bias: &Buffer<D>,
-        y: &mut Buffer<D>,
-    ) -> Done {
-        self.exact.layer_norm(width, eps, x, weight, bias, y)
-    }
-
-    fn layer_norm_backward(
-        &self,
-        width: usize,
-        eps: f32,
-        x: &Buffer<D>,
-        weight: &Buffer<D>,
-        dy: &Buffer<D>,
-        dx: &mut Buffer<D>,
-        parameters: Option<(&mut Buffer<D>, &mut Buffer<D>)>,
-    ) -> Done {
-        self.exact.layer_norm_backward(width, eps, x, weight, dy, dx, parameters)
-    }
-
-    fn rms_norm(&self, width: usize, eps: f32, x: &Buffer<D>, weight: &Buffer<D>, y: &mut Buffer<D>) -> Done {
-        self.exact.rms_norm(width, eps, x, weight, y)
-    }
-
-    fn rms_norm_backward(
-        &self,
-        width: usize,
-        eps: f32,
-        x: &Buffer<D>,
-        weight: &Buffer<D>,
-        dy: &Buffer<D>,
-        dx: &mut Buffer<D>,
-        dweight: Option<&mut Buffer<D>>,
-    ) -> Done {
-        self.exact.rms_norm_backward(width, eps, x, weight, dy, dx, dweight)
-    }
-
-    fn rotate(&self, shape: HeadShape, turns: &Buffer<D>, turn: Turn, x: ColumnsMut<'_, Buffer<D>>) -> Done {
-        self.exact.rotate(shape, turns, turn, x)
-    }
-
-    fn angle_gradient(
-        &self,
-        shape: HeadShape,
-        rows: &[u32],
-        y: Columns<'_, Buffer<D>>,
-        dy: Columns<'_, Buffer<D>>,
-        dangles: &mut Buffer<D>,
-    ) -> Done {
-        self.exact.angle_gradient(shape, rows, y, dy, dangles)
-    }
-
-    fn norm_and_rotate(
-        &self,
-        shape: HeadShape,
-        eps: f32,
-        x: &Buffer<D>,
-        weight: &Buffer<D>,
-        turns: &Buffer<D>,
-        y: &mut Buffer<D>,
-    ) -> Done {
-        self.exact.norm_and_rotate(shape, eps, x, weight, turns, y)
-    }
-
-    fn norm_and_rotate_backward(
-        &self,
-        shape: HeadShape,
-        eps: f32,
-        x: &Buffer<D>,
-        weight: &Buffer<D>,
-        turns: &Buffer<D>,
-        dy: &mut Buffer<D>,
-        dweight: Option<&mut Buffer<D>>,
-    ) -> Done {
-        self.exact.norm_and_rotate_backward(shape, eps, x, weight, turns, dy, dweight)
-    }
-
-    fn attention(
-        &self,
-        attention: Attention<'_>,
-        qkv: Qkv<Columns<'_, Buffer<D>>>,
-        y: &mut Buffer<D>,
-        statistics: &mut Buffer<D>,
-    ) -> Done {
-        match attention::kernels_of(attention.width) {
-            Some(kernels) => self.attend(kernels, attention, &qkv, y, statistics),
-            None => self.exact.attention(attention, qkv, y, statistics),
-        }
-    }
-
-    fn attention_backward(
-        &self,
-        attention: Attention<'_>,
-        qkv: Qkv<Columns<'_, Buffer<D>>>,
+        added: [Option<&Buffer<D>>; 2],
         y: &Buffer<D>,
-        statistics: &Buffer<D>,
+    ) -> Done {
+        on.forward(shape, x, weight, added, y)
+    }
+
+    fn linear_backward_input<D: Device>(
+        on: &Fast<D>,
+        shape: LinearShape,
         dy: &Buffer<D>,
-        gradients: Qkv<ColumnsMut<'_, Buffer<D>>>,
+        weight: &Buffer<D>,
+        store: Store,
+        dx: &Buffer<D>,
+    ) -> Done {
+        on.input_gradient(shape, dy.all(), weight.all().into(), store, dx.all())
+    }
+
+    fn linear_backward_weight<D: Device>(
+        on: &Fast<D>,
+        shape: LinearShape,
+        x: &Buffer<D>,
+        dy: &Buffer<D>,
+        store: Store,
+        dweight: &Buffer<D>,
+    ) -> Done {
+        on.weight_gradient(shape, x.all(), dy.all(), store, dweight)
+    }
+
+    fn attention<D: Device>(
+        on: &Fast<D>,
+        attention: Attention<'_>,
+        qkv: &Qkv<Columns<'_, Buffer<D>>>,
+        [y, statistics]: [&Buffer<D>; 2],
     ) -> Done {
         match attention::kernels_of(attention.width) {
-            Some(kernels) => self.attend_backward(kernels, attention, &qkv, (y, statistics, dy), &gradients),
-            None => self.exact.attention_backward(attention, qkv, y, statistics, dy, gradients),
+            Some(kernels) => on.attend(kernels, attention, qkv, y, statistics),
+            None => on.attention_forward(attention, qkv, y, statistics),
         }
     }
 
-    fn gelu(&self, x: &Buffer<D>, y: &mut Buffer<D>) -> Done {
-        self.exact.gelu(x, y)
-    }
-
-    fn gelu_backward(&self, x: &Buffer<D>, dy: &mut Buffer<D>) -> Done {
-        self.exact.gelu_backward(x, dy)
-    }
-
-    fn swiglu(&self, gate: &Buffer<D>, up: &Buffer<D>, y: &mut Buffer<D>) -> Done {
-        self.exact.swiglu(gate, up, y)
-    }
-
-    fn swiglu_backward(&self, gate: &mut Buffer<D>, up: &mut Buffer<D>, dy: &Buffer<D>) -> Done {
-        self.exact.swiglu_backward(gate, up, dy)
-    }
-
-    fn copy_rows(
-        &self,
-        width: usize,
-        from: &Buffer<D>,
-        from_rows: &[u32],
-        to: &mut Buffer<D>,
-        to_rows: &[u32],
+    fn attention_backward<D: Device>(
+        on: &Fast<D>,
+        attention: Attention<'_>,
+        qkv: &Qkv<Columns<'_, Buffer<D>>>,
+        [y, statistics, dy]: [&Buffer<D>; 3],
+        gradients: &Qkv<ColumnsMut<'_, Buffer<D>>>,
     ) -> Done {
-        self.exact.copy_rows(width, from, from_rows, to, to_rows)
+        match attention::kernels_of(attention.width) {
+            Some(kernels) => on.attend_backward(kernels, attention, qkv, (y, statistics, dy), gradients),
+            None => on.attention_gradients(attention, qkv, y, statistics, dy, gradients),
+        }
     }
 
-    fn add_rows(
-        &self,
-        width: usize,
-        from: &Buffer<D>,
-        from_rows: &[u32],
-        to: &mut Buffer<D>,
-        to_rows: &[u32],
-    ) -> Done {
-        self.exact.add_rows(width, from, from_rows, to, to_rows)
-    }
-
-    fn add(&self, x: &Buffer<D>, y: &mut Buffer<D>) -> Done {
-        self.exact.add(x, y)
-    }
-
-    fn cross_entropy(
-        &self,
+    fn cross_entropy<D: Device>(
+        on: &Fast<D>,
         shape: LinearShape,
         hidden: &Buffer<D>,
         weight: &Buffer<D>,
         targets: Targets<'_>,
         gradients: Option<HeadGradients<'_, Buffer<D>>>,
     ) -> Done<Vec<f32>> {
-        self.head_and_loss(shape, hidden, weight, targets, gradients)
-    }
-
-    fn sum_of_squares(&self, x: &Buffer<D>) -> Done<f64> {
-        self.exact.sum_of_squares(x)
-    }
-
-    fn adamw(
-        &self,
-        step: AdamWStep,
-        keep: f32,
-        gradient: &Buffer<D>,
-        first: &mut Buffer<D>,
-        second: &mut Buffer<D>,
-        parameter: &mut Buffer<D>,
-    ) -> Done {
-        self.exact.adamw(step, keep, gradient, first, second, parameter)
+        on.head_and_loss_in_bf16(shape, hidden, weight, targets, gradients)
     }
 }

@@ -112,4 +112,7 @@ kernels! {
         FAST_PRODUCT_NT = "product_nt",
         FAST_PRODUCT_TN = "product_tn",
     }
+    "fast/round.cu" {
+        ROUND_TO_BF16 = "round_to_bf16",
+    }
 }

@@ -7,14 +7,17 @@
 //! ```
 //!
 //! ```text
-//! cuda        a GPU as a backend of the trainer, exact class; buffer: its memory
-//! fast        the same with tensor cores: the fast class
+//! cuda        a GPU as a backend of the trainer; buffer: its memory
+//! class       what a class of numbers does in its own way; the exact class
+//! fast        the fast class: tensor cores
 //! codec       contributions chosen on the GPU
 //! slab        a device whose memory is taken once and handed out by a rule that a plan can follow
+//! opened      a device with a slab or without one
 //! check       every operation held to the bits of the processor
 //! choice      which device trains, and why not another
 //! device      what a GPU must be able to do: memory, copies, launches; the driver; how it can fail
 //! kernels     the table of all kernels
+//! multiply    a product as NVIDIA's library of products is told of it
 //! ptx         the kernels as the driver takes them, embedded
 //! ```
 //!
@@ -24,11 +27,14 @@
 mod buffer;
 pub mod check;
 pub mod choice;
+pub mod class;
 pub mod codec;
 mod cuda;
 pub mod device;
 pub mod fast;
 pub mod kernels;
+pub mod multiply;
+pub mod opened;
 pub mod ptx;
 pub mod slab;
 

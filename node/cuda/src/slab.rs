@@ -10,6 +10,7 @@ use talkoot_trainer::arena::{Arena, Place};
 use crate::{
     device::{Argument, Device, DeviceError, Shape},
     kernels::Kernel,
+    multiply::{Description, Operands},
 };
 
 /// A device with one slab of its memory.
@@ -82,6 +83,10 @@ impl<D: Device> Device for Slab<D> {
         self.device.name()
     }
 
+    fn capability(&self) -> (u32, u32) {
+        self.device.capability()
+    }
+
     /// Taking and giving costs next to nothing here, and what is kept would be missing elsewhere.
     fn keeps_memory(&self) -> bool {
         false
@@ -121,6 +126,20 @@ impl<D: Device> Device for Slab<D> {
         let arguments: Vec<Argument<'_, D::Memory>> = arguments.iter().map(below).collect();
         // SAFETY: the caller's promise; pieces lie inside the slab.
         unsafe { self.device.launch(kernel, shape, &arguments) }
+    }
+
+    fn multiplies(&self) -> bool {
+        self.device.multiplies()
+    }
+
+    unsafe fn multiply(
+        &self,
+        product: &Description,
+        operands: &Operands<'_, Piece>,
+    ) -> Result<bool, DeviceError> {
+        let operands = operands.map(|(piece, at)| (&self.memory, piece.byte(at, 0)));
+        // SAFETY: the caller's promise; pieces lie inside the slab.
+        unsafe { self.device.multiply(product, &operands) }
     }
 
     fn synchronise(&self) -> Result<(), DeviceError> {

@@ -11,6 +11,8 @@ mod attention;
 mod codec;
 #[path = "fast/head.rs"]
 mod head;
+#[path = "fast/library.rs"]
+mod library;
 #[path = "fast/product.rs"]
 mod product;
 #[path = "fast/slab.rs"]

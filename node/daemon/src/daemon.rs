@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use talkoot_execution::{Arithmetic, restore};
+use talkoot_execution::{Arithmetic, Unavailable, chosen, restore};
 use talkoot_network::{
     BlobStore, Network, NetworkConfig, NetworkError, StoreError,
     keyfile::{self, KeyFileError},
@@ -109,9 +109,15 @@ pub enum NodeError {
     },
     /// Every contribution would be found false.
     #[error(
-        "the run's verification class is exact, so that only exact arithmetic is believed; leave out --arithmetic library"
+        "the run's verification class is exact, so that only exact arithmetic is believed; leave out --arithmetic {arithmetic}"
     )]
-    InexactArithmetic,
+    InexactArithmetic {
+        /// What was asked for.
+        arithmetic: Arithmetic,
+    },
+    /// This machine cannot compute so.
+    #[error(transparent)]
+    Arithmetic(#[from] Unavailable),
     /// The training thread died.
     #[error("the training thread panicked; the log of this process says where")]
     Panicked,
@@ -170,10 +176,13 @@ impl Node {
         let follower = Follower::start(network.clone(), events, key, options.link.run, &ledger).await?;
         let class = follower.state().manifest().terms.verification.class;
         if class == VerificationClass::Exact && options.arithmetic != Arithmetic::Exact {
-            return Err(NodeError::InexactArithmetic);
+            return Err(NodeError::InexactArithmetic { arithmetic: options.arithmetic });
         }
+        chosen().offers(options.arithmetic)?;
+        let trains_on = chosen().describe(options.arithmetic);
+        tracing::info!(?class, %trains_on, "the run's verification class, and what trains in it");
         let inputs = Inputs::load(network.clone(), store.clone(), follower.state().manifest()).await?;
-        let status = Status { member: follower.id().to_string(), ..Status::default() };
+        let status = Status { member: follower.id().to_string(), trains_on, ..Status::default() };
         Ok(Self {
             weights: Weights::new(network.clone(), store.clone()),
             pending: Pending::new(options.dir.join("commit.pending")),

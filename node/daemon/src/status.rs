@@ -11,6 +11,9 @@ pub struct Status {
     pub member: String,
     /// What it is doing, in words.
     pub doing: String,
+    /// What trains, and in which arithmetic.
+    #[serde(default)]
+    pub trains_on: String,
     /// Round that it last took part in.
     pub round: Option<u64>,
     /// Name of the stage.

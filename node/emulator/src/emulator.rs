@@ -13,9 +13,15 @@ use libloading::Library;
 use talkoot_cuda::{
     device::{Argument, Device, DeviceError, Shape},
     kernels::{FILES, File, Kernel},
+    multiply::{Description, Operands},
 };
 
-use crate::{arena::Arena, compile, faults::Faults};
+use crate::{
+    arena::Arena,
+    compile,
+    cublaslt::{self, Products},
+    faults::Faults,
+};
 
 /// In which order threads of a block, and blocks of a grid, have their turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +62,8 @@ pub struct Emulator {
     compiler: String,
     order: Order,
     alignment: usize,
+    capability: (u32, u32),
+    library: Products,
     sources: PathBuf,
     files: &'static [File],
     faults: Arc<Faults>,
@@ -66,6 +74,16 @@ pub struct Emulator {
 pub struct Memory {
     arena: Arena,
     faults: Arc<Faults>,
+}
+
+impl Memory {
+    pub(crate) fn len(&self) -> usize {
+        self.arena.len()
+    }
+
+    pub(crate) fn address(&self, at: usize) -> *mut u8 {
+        self.arena.address(at)
+    }
 }
 
 impl Drop for Memory {
@@ -82,7 +100,16 @@ impl Emulator {
             return None;
         };
         let sources = PathBuf::from(compile::KERNELS);
-        Some(Self { compiler, order, alignment: 4, sources, files: FILES, faults: Arc::default() })
+        Some(Self {
+            compiler,
+            order,
+            alignment: 4,
+            capability: (9, 0),
+            library: Products::Absent,
+            sources,
+            files: FILES,
+            faults: Arc::default(),
+        })
     }
 
     /// Buffers begin at a multiple of so many bytes, 4 unless this is said: the less, the nearer is a buffer's end to
@@ -90,6 +117,20 @@ impl Emulator {
     #[must_use]
     pub fn with_alignment(mut self, alignment: usize) -> Self {
         self.alignment = alignment;
+        self
+    }
+
+    /// As a GPU of this compute capability, 9.0 unless this is said. Kernels are the same.
+    #[must_use]
+    pub fn with_capability(mut self, capability: (u32, u32)) -> Self {
+        self.capability = capability;
+        self
+    }
+
+    /// With something that stands for cuBLASLt; without, unless this is said.
+    #[must_use]
+    pub fn with_library(mut self, library: Products) -> Self {
+        self.library = library;
         self
     }
 
@@ -141,6 +182,10 @@ impl Device for Emulator {
 
     fn name(&self) -> &str {
         "kernels on the processor"
+    }
+
+    fn capability(&self) -> (u32, u32) {
+        self.capability
     }
 
     /// Fresh memory each time, so that what nobody wrote is noticed.
@@ -220,6 +265,28 @@ impl Device for Emulator {
             return Err(failed(format!("{}: wrote beside a buffer", kernel.name)));
         }
         Ok(())
+    }
+
+    fn multiplies(&self) -> bool {
+        self.library != Products::Absent
+    }
+
+    unsafe fn multiply(
+        &self,
+        product: &Description,
+        operands: &Operands<'_, Memory>,
+    ) -> Result<bool, DeviceError> {
+        self.faults.launch()?;
+        match self.library {
+            Products::Absent | Products::Declines => return Ok(false),
+            Products::Fails => return Err(failed("CUBLAS_STATUS_EXECUTION_FAILED")),
+            Products::Present => cublaslt::multiply(product, operands),
+        }
+        self.faults.multiplied();
+        if !operands.d.0.arena.margins_are_whole() {
+            return Err(failed("a product wrote beside a buffer"));
+        }
+        Ok(true)
     }
 
     fn synchronise(&self) -> Result<(), DeviceError> {

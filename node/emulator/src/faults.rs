@@ -28,6 +28,7 @@ pub struct Faults {
     wanted: Mutex<Vec<Fault>>,
     launches: AtomicU64,
     used: AtomicU64,
+    products: AtomicU64,
 }
 
 /// What NVIDIA's driver says when a GPU falls off its bus.
@@ -42,6 +43,15 @@ impl Faults {
     /// Launches so far.
     pub fn launches(&self) -> u64 {
         self.launches.load(Ordering::SeqCst)
+    }
+
+    /// Products that the library did so far.
+    pub fn products(&self) -> u64 {
+        self.products.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn multiplied(&self) {
+        self.products.fetch_add(1, Ordering::SeqCst);
     }
 
     fn wanted(&self) -> std::sync::MutexGuard<'_, Vec<Fault>> {

@@ -20,9 +20,13 @@ mod arena;
 #[cfg(unix)]
 mod compile;
 #[cfg(unix)]
+mod cublaslt;
+#[cfg(unix)]
 mod emulator;
 mod faults;
 
+#[cfg(unix)]
+pub use cublaslt::Products;
 #[cfg(unix)]
 pub use emulator::{Emulator, Memory, Order};
 pub use faults::{Fault, Faults};

@@ -1,8 +1,8 @@
 //! One member's round: inner steps, pseudo-gradient, error feedback, encoding.
 
-use std::{ops::ControlFlow, str::FromStr};
+use std::{fmt, ops::ControlFlow, str::FromStr};
 
-use talkoot_cuda::device::Device;
+use talkoot_cuda::device::{Device, Driver};
 use talkoot_protocol::{
     assignment::Work,
     digest::{BlobRef, Digest},
@@ -14,7 +14,7 @@ use talkoot_trainer::{
     backend::Backend,
     batch::BatchSource,
     config::ModelConfig,
-    contribution::{self, ErrorFeedback, Layout, Origin},
+    contribution::{ErrorFeedback, Layout, Origin},
     cpu::{Cpu, Isa, Products},
     inner::{
         InnerError, InnerOutcome, InnerPlan, Normalisation, OptimizerSettings, Start, run_inner_steps_on,
@@ -142,22 +142,34 @@ pub enum Arithmetic {
     Exact,
     /// Matrix products of a library, whose bits depend on the machine: for runs of the class `fast` alone.
     Library,
+    /// A GPU's tensor cores, which round to bf16: for runs of the class `fast` alone, whose limits allow for that.
+    TensorCores,
 }
 
 impl Arithmetic {
-    /// The processor with this arithmetic.
+    /// The processor with this arithmetic; tensor cores it has none, and computes exactly instead.
     pub fn cpu(self) -> Cpu {
         let products = match self {
-            Self::Exact => Products::FixedOrder,
+            Self::Exact | Self::TensorCores => Products::FixedOrder,
             Self::Library => Products::GemmCrate,
         };
         Cpu::new(Isa::best(), products)
     }
 }
 
+impl fmt::Display for Arithmetic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exact => "exact",
+            Self::Library => "library",
+            Self::TensorCores => "tensor-cores",
+        })
+    }
+}
+
 /// The text names no arithmetic.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no such arithmetic: {0:?}; there are exact and library")]
+#[error("no such arithmetic: {0:?}; there are exact, library and tensor-cores")]
 pub struct ParseArithmeticError(String);
 
 impl FromStr for Arithmetic {
@@ -167,6 +179,7 @@ impl FromStr for Arithmetic {
         match text {
             "exact" => Ok(Self::Exact),
             "library" => Ok(Self::Library),
+            "tensor-cores" => Ok(Self::TensorCores),
             other => Err(ParseArithmeticError(other.to_owned())),
         }
     }
@@ -182,14 +195,10 @@ pub fn execute(
     source: &dyn BatchSource,
     on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
 ) -> Result<Executed, ExecutionError> {
-    match job.arithmetic {
-        Arithmetic::Exact => execute_on(chosen(), job, source, on_step),
-        Arithmetic::Library => execute_with(&job.arithmetic.cpu(), job, source, on_step),
-    }
+    execute_on(chosen(), job, source, on_step)
 }
 
-/// The same on an engine of one's own, whatever the job's arithmetic. Where its GPU fails, `on_step` sees the steps again from
-/// the first one on.
+/// The same on an engine of one's own. Where its GPU fails, `on_step` sees the steps again from the first one on.
 ///
 /// # Errors
 ///
@@ -200,7 +209,7 @@ pub fn execute_on<D: Device>(
     source: &dyn BatchSource,
     on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
 ) -> Result<Executed, ExecutionError> {
-    around(job, source, on_step, |steps| engine.run(steps))
+    around(engine, job, source, on_step, |steps| engine.run(job.arithmetic, steps))
 }
 
 /// The same on a backend of one's own, whatever the job's arithmetic.
@@ -214,11 +223,12 @@ pub fn execute_with<B: Backend>(
     source: &dyn BatchSource,
     on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
 ) -> Result<Executed, ExecutionError> {
-    around(job, source, on_step, |steps| steps.on(backend))
+    around(&Engine::<Driver>::new(None), job, source, on_step, |steps| steps.on(backend))
 }
 
 /// Everything before and after the inner steps, which `run` does.
-fn around(
+fn around<D: Device>(
+    engine: &Engine<D>,
     job: &Job<'_>,
     source: &dyn BatchSource,
     on_step: &mut dyn FnMut(usize, &StepRecord) -> ControlFlow<()>,
@@ -241,11 +251,13 @@ fn around(
     };
     let Ended { outcome, factors, digest } = run(&mut steps)?;
     drop(moments);
-    finish(job, &layout, feedback, &outcome.end, factors.as_ref(), outcome.trace, digest)
+    finish(engine, job, &layout, feedback, &outcome.end, factors.as_ref(), outcome.trace, digest)
 }
 
 /// What follows from the last step: pseudo-gradient, second moments in brief, encoding.
-pub(crate) fn finish(
+#[expect(clippy::too_many_arguments, reason = "everything that a round ends with")]
+pub(crate) fn finish<D: Device>(
+    engine: &Engine<D>,
     job: &Job<'_>,
     layout: &Layout,
     mut feedback: ErrorFeedback,
@@ -268,7 +280,7 @@ pub(crate) fn finish(
     let steps = u32::try_from(trace.steps.len()).unwrap_or(u32::MAX);
     let origin = Origin { round: job.round.open.round, member: *job.work.member.as_bytes(), steps, tokens };
     let settings = codec_settings(&job.manifest.terms.contribution);
-    let contribution = contribution::encode_with(&settings, layout, &origin, &delta, factors, &mut feedback)?;
+    let contribution = engine.encode(&settings, layout, &origin, &delta, factors, &mut feedback)?;
     Ok(Executed { contribution, trace, feedback_out: feedback.to_bytes(), tokens, moments })
 }
 

@@ -30,7 +30,7 @@ pub use check::{Claimed, Comparison, check};
 pub use compare::{compare, summarises, trace_of};
 pub use config::{ConfigFileError, parse_config};
 pub use deviation::{Distances, Learnt, Yardstick, limits};
-pub use engine::{Engine, choose_engine};
+pub use engine::{Engine, Unavailable, choose_engine, chosen};
 pub use error::ExecutionError;
 pub use execute::{
     Arithmetic, Executed, Job, ParseArithmeticError, execute, execute_on, execute_with, restore,

@@ -20,7 +20,7 @@ use talkoot_trainer::{
 };
 
 use crate::{
-    Executed, ExecutionError, Job,
+    Arithmetic, Executed, ExecutionError, Job,
     engine::{Computation, chosen},
     execute::finish,
     moments::moments_of,
@@ -77,7 +77,8 @@ pub fn execute_steps(
     source.plan(&steps.concat());
     let plan = InnerPlan { first_step: stage_step, steps, ..whole };
     let from = Start { state, moments: resumed.1.as_ref() };
-    let (outcome, moments) = chosen().run(&mut PartSteps { config: job.config, from, plan, source })?;
+    let (outcome, moments) =
+        chosen().run(Arithmetic::Exact, &mut PartSteps { config: job.config, from, plan, source })?;
     let end = Snapshot::new(&layout, end_step, &outcome.end, &moments)?;
     Ok(Part { trace: outcome.trace, end })
 }
@@ -121,5 +122,5 @@ pub fn encode_end(job: &Job<'_>, end: &Snapshot, trace: Trace) -> Result<Execute
         .map_err(InnerError::from)?;
     let canaries = job.manifest.terms.verification.canaries.is_some();
     let digest = canaries.then(|| optimizer.digest(&cpu)).transpose().map_err(InnerError::from)?;
-    finish(job, &layout, feedback, &state, factors.as_ref(), trace, digest)
+    finish(chosen(), job, &layout, feedback, &state, factors.as_ref(), trace, digest)
 }

@@ -87,8 +87,9 @@ pub enum BatchError {
     },
 }
 
-/// Gives packs by index; the same index always gives the same pack.
-pub trait BatchSource {
+/// Gives packs by index; the same index always gives the same pack. Packs are asked for by a thread that prepares them while
+/// others compute.
+pub trait BatchSource: Sync {
     /// The pack with this index.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ mod tests;
 mod vector;
 
 pub use decode::{ChunkView, Contribution, DecodeError, Decoded, SparseTensor, decode, visit};
-pub use encode::{EncodeError, Selection, assemble, encode, encode_with};
+pub use encode::{EncodeError, Selection, assemble, check_all, encode, encode_with};
 pub use feedback::{ErrorFeedback, FeedbackError};
 pub use header::{Header, HeaderError, Origin, decode_header};
 pub use kept::{KeptChunk, KeptError, check_kept};

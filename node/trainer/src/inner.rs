@@ -4,7 +4,10 @@
 //! of threads. Moments start at zero (the manifest's `inner_state = "fresh"`) or from what the last round published
 //! (`"public"`, see [`crate::moments`]), so nobody has to believe a private past.
 
-use std::ops::{ControlFlow, Range};
+use std::{
+    ops::{ControlFlow, Range},
+    sync::mpsc,
+};
 
 use crate::{
     adamw::{AdamW, AdamWSettings, DecayRule, clip_factor, global_norm},
@@ -284,8 +287,7 @@ pub fn run_inner_steps_on<B: Backend>(
         trace.digests.push(digest(&model, &optimizer, 0)?);
     }
     let mut stopped_early = false;
-    for (step, packs) in plan.steps.iter().enumerate() {
-        let samples = fetch(config, step, packs, source)?;
+    ahead(config, plan, source, |step, packs, samples| {
         let rate = plan.optimizer.learning_rate(plan.first_step.saturating_add(step as u64));
         let not_finite = |what, value| InnerError::NotFinite { what, step, packs: packs.clone(), value };
         let failed = |source| InnerError::Model { step, source };
@@ -313,9 +315,10 @@ pub fn run_inner_steps_on<B: Backend>(
         }
         if stop {
             stopped_early = done < plan.steps.len();
-            break;
+            return Ok(ControlFlow::Break(()));
         }
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     let step = trace.steps.len().saturating_sub(1);
     let end = model.state().map_err(|source| InnerError::Model { step, source })?;
     // a last step may overflow a weight without any loss showing it
@@ -346,6 +349,35 @@ pub(crate) const GROUP_ROWS: usize = 4096;
 
 /// Bytes of intermediate values below which nothing is computed again in backward.
 pub(crate) const KEPT_BYTES: u64 = 512 << 20;
+
+/// Calls `work` for every step of a plan with its packs, which a thread of its own prepares: those of the next step while one
+/// is under way. Breaking ends it.
+fn ahead<'p>(
+    config: &ModelConfig,
+    plan: &'p InnerPlan,
+    source: &dyn BatchSource,
+    mut work: impl FnMut(usize, &'p Vec<u64>, Vec<Vec<Sample>>) -> Result<ControlFlow<()>, InnerError>,
+) -> Result<(), InnerError> {
+    std::thread::scope(|scope| {
+        // nothing waits in the channel: one step under way, one prepared in the other thread's hands
+        let (prepared, next) = mpsc::sync_channel(0);
+        scope.spawn(move || {
+            for (step, packs) in plan.steps.iter().enumerate() {
+                if prepared.send(fetch(config, step, packs, source)).is_err() {
+                    break;
+                }
+            }
+        });
+        for (step, packs) in plan.steps.iter().enumerate() {
+            // a thread that has panicked sends nothing, and its panic goes on from here
+            let Ok(samples) = next.recv() else { break };
+            if work(step, packs, samples?)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    })
+}
 
 fn fetch(
     config: &ModelConfig,

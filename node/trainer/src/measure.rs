@@ -4,6 +4,7 @@
 
 mod bits;
 pub mod codec;
+mod flops;
 
 use std::time::Instant;
 
@@ -122,6 +123,8 @@ pub struct StepFigures {
     pub min_s: f64,
     /// Tokens a second at the median.
     pub tokens_per_s: f64,
+    /// Floating-point operations that the model asks for in a step; nothing that is computed again counts.
+    pub model_flops: f64,
     /// Loss before the last step, in nats.
     pub loss: f64,
     /// Greatest resident memory of the process so far, in bytes; 0 where the system doesn't tell.
@@ -236,6 +239,7 @@ impl StepRun {
             median_s: median,
             min_s: seconds[0],
             tokens_per_s: tokens as f64 / median,
+            model_flops: flops::of_step(config, samples),
             loss,
             peak_bytes: peak_bytes(),
             state_bytes: 12 * parameters as u64,

@@ -4,12 +4,17 @@
 #[path = "inner/synthetic.rs"]
 mod synthetic;
 
-use std::{ops::ControlFlow, process::Command};
+use std::{
+    ops::ControlFlow,
+    process::Command,
+    sync::Mutex,
+    thread::{self, ThreadId},
+};
 
 use synthetic::{END, packs, questions, tiny_model};
 use talkoot_protocol::digest::Digest;
 use talkoot_trainer::{
-    batch::{NOT_LEARNED, Pack, PackError},
+    batch::{BatchError, BatchSource, NOT_LEARNED, Pack, PackError},
     contribution::Layout,
     cpu::Cpu,
     evaluate::mean_loss,
@@ -144,6 +149,36 @@ fn a_pack_without_pictures_trains_the_language_model_alone() {
     let start = State::initial(&tiny_model(), 5);
     assert_eq!(outcome.end.tensors["visual.class_embedding"], start.tensors["visual.class_embedding"]);
     assert_ne!(outcome.end.tensors["lm_head.weight"], start.tensors["lm_head.weight"]);
+}
+
+/// Packs, and who asked for which.
+struct Asked {
+    packs: Vec<Pack>,
+    by: Mutex<Vec<(u64, ThreadId)>>,
+}
+
+impl BatchSource for Asked {
+    fn pack(&self, index: u64) -> Result<Pack, BatchError> {
+        self.by.lock().unwrap().push((index, thread::current().id()));
+        self.packs.pack(index)
+    }
+}
+
+#[test]
+fn packs_are_prepared_in_order_by_a_thread_that_does_not_train_and_at_most_a_step_ahead() {
+    let config = tiny_model();
+    let source = Asked { packs: packs(1, 8), by: Mutex::default() };
+    let start = State::initial(&config, 5);
+    let mut most = 0;
+    run_inner_steps(&config, &start, &plan(&Module::ALL, 4, 8), &source, &mut |step, _| {
+        most = most.max(source.by.lock().unwrap().len().saturating_sub(2 * (step + 1)));
+        if step == 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+    .unwrap();
+    let by = source.by.lock().unwrap();
+    assert!(by.iter().map(|(index, _)| *index).eq(0..by.len() as u64), "{by:?}");
+    assert!(by.iter().all(|(_, thread)| *thread == by[0].1 && *thread != thread::current().id()), "{by:?}");
+    assert!(most <= 2 && by.len() <= 6, "two packs of the next step: {most}, {by:?}");
 }
 
 #[test]

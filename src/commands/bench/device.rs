@@ -1,8 +1,10 @@
 //! `talkoot bench device`
 
+mod speed;
+
 use std::{process::ExitCode, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
 use talkoot_cuda::{
@@ -12,16 +14,35 @@ use talkoot_cuda::{
     device::{Device as _, Driver},
 };
 
+use self::speed::Speed;
 use super::emit;
 use crate::commands::say;
 
-/// Runs every operation on a GPU over odd shapes, and compares all results with the processor's, bit for bit. Exit code 1
-/// when one differs.
+/// Runs every operation on a GPU over odd shapes, and compares all results with the processor's, bit for bit; or, with
+/// --speed, measures how fast it trains. Exit code 1 when one differs, or something could not be measured.
 #[derive(Debug, Args)]
 pub(crate) struct Device {
     /// The GPU: cuda:N, counted from 0.
     #[arg(long, value_name = "DEVICE", default_value_t = Choice::Cuda(0))]
     device: Choice,
+    /// Measure instead: seconds, tokens a second, memory and MFU of steps of packed8k, in both classes.
+    #[arg(long)]
+    speed: bool,
+    /// Models to measure: demo, mid, wide, small, 1b, 4b.
+    #[arg(
+        long,
+        value_name = "PRESETS",
+        value_delimiter = ',',
+        default_value = "small,1b,4b",
+        requires = "speed"
+    )]
+    presets: Vec<String>,
+    /// Steps of each that are counted.
+    #[arg(long, default_value_t = 5, requires = "speed")]
+    iters: usize,
+    /// What another program reached with bf16 on this GPU, in TFLOP/s: MFU is held to the larger of that and our own.
+    #[arg(long, value_name = "TFLOPS", default_value_t = 0.0, requires = "speed")]
+    peak: f64,
     /// Print one JSON object a group of operations.
     #[arg(long)]
     json: bool,
@@ -39,6 +60,12 @@ struct Row<'a> {
 
 impl Device {
     pub(crate) fn run(self) -> Result<ExitCode> {
+        if self.speed {
+            ensure!(self.iters > 0, "--iters must be at least 1");
+            let Self { device, presets, iters, peak, json, .. } = self;
+            let fine = Speed { device, presets, iters, peak: peak * 1e12, json }.run()?;
+            return Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         let Some(driver) = find(self.device, &mut None)? else {
             say("no GPU to check: see talkoot doctor");
             return Ok(ExitCode::FAILURE);

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     buffer::{Buffer, Lent},
+    class::Class,
     device::{Argument, Device},
     kernels::{
         ATTENTION_64, ATTENTION_128, ATTENTION_256, ATTENTION_KEYS_64, ATTENTION_KEYS_128,
@@ -97,13 +98,13 @@ fn sizes<'a, D: Device>(attention: &Attention<'_>, work: &'a Lent<D>) -> [Argume
     ]
 }
 
-impl<D: Device> Cuda<D> {
-    pub(super) fn attention_forward(
+impl<D: Device, C: Class> Cuda<D, C> {
+    pub(crate) fn attention_forward(
         &self,
         attention: Attention<'_>,
         qkv: &Qkv<Columns<'_, Buffer<D>>>,
-        y: &mut Buffer<D>,
-        statistics: &mut Buffer<D>,
+        y: &Buffer<D>,
+        statistics: &Buffer<D>,
     ) -> Done {
         const NAME: &str = "attention";
         let [forward, ..] = kernels_of(NAME, attention.width)?;
@@ -117,7 +118,7 @@ impl<D: Device> Cuda<D> {
         self.run(NAME, forward, grid([tiles.len() / PIECE, attention.heads], QUERY_THREADS), &arguments)
     }
 
-    pub(super) fn attention_gradients(
+    pub(crate) fn attention_gradients(
         &self,
         attention: Attention<'_>,
         qkv: &Qkv<Columns<'_, Buffer<D>>>,

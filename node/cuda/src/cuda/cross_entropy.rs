@@ -21,7 +21,7 @@ const LOGITS: usize = 1 << 25;
 const NAME: &str = "cross_entropy";
 
 impl<D: Device> Cuda<D> {
-    pub(super) fn head_and_loss(
+    pub(crate) fn head_and_loss(
         &self,
         shape: LinearShape,
         hidden: &Buffer<D>,

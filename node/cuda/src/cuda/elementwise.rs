@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     buffer::Buffer,
+    class::Class,
     device::{Argument, Device},
     kernels::{ADAMW, ADD, GELU, GELU_BACKWARD, Kernel, SUMS_OF_SQUARES, SWIGLU, SWIGLU_BACKWARD},
 };
@@ -15,7 +16,7 @@ use crate::{
 /// Numbers whose squares are summed in one go. Part of the exact class.
 const PART: usize = 65_536;
 
-impl<D: Device> Cuda<D> {
+impl<D: Device, C: Class> Cuda<D, C> {
     /// A kernel that takes buffers of one length, and that length.
     fn each<const N: usize>(
         &self,

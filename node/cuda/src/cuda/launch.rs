@@ -7,6 +7,7 @@ use talkoot_trainer::backend::{BackendError, Columns, ColumnsMut, Done};
 use super::Cuda;
 use crate::{
     buffer::{Buffer, Lent},
+    class::Class,
     device::{Argument, Device, DeviceError, Shape},
     kernels::Kernel,
 };
@@ -109,7 +110,7 @@ pub(crate) fn during(operation: &'static str) -> impl Fn(DeviceError) -> Backend
     }
 }
 
-impl<D: Device> Cuda<D> {
+impl<D: Device, C: Class> Cuda<D, C> {
     /// Starts a kernel, unless there is nothing to do.
     pub(crate) fn run(
         &self,
@@ -125,6 +126,11 @@ impl<D: Device> Cuda<D> {
         // number of arguments are held to the kernel's declaration by the tests, which run every kernel.
         let started = unsafe { self.device().launch(kernel, shape, arguments) };
         started.map_err(during(operation))
+    }
+
+    /// Memory for so many bytes of any contents.
+    pub(crate) fn scratch_bytes(&self, operation: &'static str, bytes: usize) -> Done<Lent<D>> {
+        self.pool.take(bytes).map_err(during(operation))
     }
 
     /// Numbers of rows, on the device.

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     buffer::Buffer,
+    class::Class,
     device::{Argument, Device, Shape},
     kernels::{
         COLUMN_SUMS, INVERSES_OF, LAYER_NORM, LAYER_NORM_BACKWARD, LAYER_NORM_PARAMETER_GRADIENTS, RMS_NORM,
@@ -32,7 +33,7 @@ fn rows_of(len: usize, width: usize) -> usize {
     rows
 }
 
-impl<D: Device> Cuda<D> {
+impl<D: Device, C: Class> Cuda<D, C> {
     pub(super) fn layer_norm_forward(
         &self,
         width: usize,

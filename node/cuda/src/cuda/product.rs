@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     buffer::Buffer,
+    class::Class,
     device::{Argument, Device},
     kernels::{Kernel, PRODUCT_NN, PRODUCT_NT, PRODUCT_TN},
 };
@@ -18,11 +19,11 @@ const THREADS: u32 = 256;
 
 /// Sizes of `c [rows, columns]`, how long its chains are, and how it meets what stands there.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Product {
-    pub(super) rows: usize,
-    pub(super) depth: usize,
-    pub(super) columns: usize,
-    pub(super) store: Store,
+pub(crate) struct Product {
+    pub(crate) rows: usize,
+    pub(crate) depth: usize,
+    pub(crate) columns: usize,
+    pub(crate) store: Store,
 }
 
 /// A matrix of the device: rows of `width`, `stride` apart.
@@ -39,10 +40,10 @@ impl<'a, D: Device> Matrix<'a, D> {
     }
 }
 
-impl<D: Device> Cuda<D> {
+impl<D: Device, C: Class> Cuda<D, C> {
     /// `c = a [rows, depth] * b [columns, depth]^T`, then `+ bias`, then `+ residual`.
     #[expect(clippy::too_many_arguments, reason = "a product takes its operands one by one")]
-    pub(super) fn product_nt(
+    pub(crate) fn product_nt(
         &self,
         operation: &'static str,
         sizes: Product,
@@ -62,7 +63,7 @@ impl<D: Device> Cuda<D> {
 
     /// `c = a [rows, depth] * b [depth, columns]`, then `+ residual`; rows of `a` are `a_stride` apart.
     #[expect(clippy::too_many_arguments, reason = "a product takes its operands one by one")]
-    pub(super) fn product_nn(
+    pub(crate) fn product_nn(
         &self,
         operation: &'static str,
         sizes: Product,
@@ -80,7 +81,7 @@ impl<D: Device> Cuda<D> {
     }
 
     /// `c = a [depth, rows]^T * b [depth, columns]`.
-    pub(super) fn product_tn(
+    pub(crate) fn product_tn(
         &self,
         operation: &'static str,
         sizes: Product,

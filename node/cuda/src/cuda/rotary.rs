@@ -8,11 +8,12 @@ use super::{
 };
 use crate::{
     buffer::Buffer,
+    class::Class,
     device::{Argument, Device},
     kernels::{ANGLE_GRADIENT, ROTATE},
 };
 
-impl<D: Device> Cuda<D> {
+impl<D: Device, C: Class> Cuda<D, C> {
     pub(super) fn turn(
         &self,
         operation: &'static str,

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     buffer::Buffer,
+    class::Class,
     device::{Argument, Device},
     kernels::{ADD_ROWS, COPY_ROWS},
 };
@@ -17,7 +18,7 @@ fn reach(rows: &[u32], width: usize) -> usize {
     rows.iter().max().map_or(0, |&last| (last as usize + 1) * width)
 }
 
-impl<D: Device> Cuda<D> {
+impl<D: Device, C: Class> Cuda<D, C> {
     pub(super) fn copy_table_rows(
         &self,
         width: usize,

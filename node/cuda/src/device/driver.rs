@@ -3,20 +3,29 @@
 #![allow(unsafe_code, reason = "the driver is a C library")]
 
 mod context;
+mod cublaslt;
 mod survey;
 
 use std::{
     collections::HashMap,
     ffi::{CString, c_void},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use cudarc::driver::{result, sys};
 
-use self::context::{Context, said};
+pub use self::cublaslt::{NoLibrary, library, workspace_bytes};
 pub use self::survey::{Gpu, Missing, Survey, survey};
+use self::{
+    context::{Context, said},
+    cublaslt::CublasLt,
+};
 use super::{Argument, Device, DeviceError, Shape};
-use crate::{kernels::Kernel, ptx::Texts};
+use crate::{
+    kernels::Kernel,
+    multiply::{Description, Operands},
+    ptx::Texts,
+};
 
 /// Shared memory that a kernel may ask for without saying so beforehand.
 const PLAIN_SHARED_BYTES: u32 = 48 << 10;
@@ -24,6 +33,8 @@ const PLAIN_SHARED_BYTES: u32 = 48 << 10;
 /// A GPU, opened.
 #[derive(Debug)]
 pub struct Driver {
+    /// Opened with the first product; none where there is none that can be used. Closed before the context.
+    products: OnceLock<Option<CublasLt>>,
     context: Arc<Context>,
     gpu: Gpu,
     loaded: Mutex<Loaded>,
@@ -93,7 +104,7 @@ impl Driver {
         let gpu = gpus.into_iter().nth(index).ok_or(Missing::NoSuchGpu { index, count })?;
         gpu.usable()?;
         let context = Context::of(&gpu).map_err(|error| Missing::Refused { reason: error.to_string() })?;
-        Ok(Self { context: Arc::new(context), gpu, loaded: Mutex::default() })
+        Ok(Self { context: Arc::new(context), gpu, loaded: Mutex::default(), products: OnceLock::new() })
     }
 
     /// What it is.
@@ -132,6 +143,22 @@ impl Driver {
         Ok(function.0)
     }
 
+    /// The library of products. A handle that it refuses is as good as none.
+    fn products(&self) -> Option<&CublasLt> {
+        let open = || {
+            library().ok()?;
+            let workspace = self.allocate(workspace_bytes(self.gpu.capability)).ok();
+            match self.context.enter().and_then(|()| CublasLt::open(workspace)) {
+                Ok(opened) => Some(opened),
+                Err(error) => {
+                    tracing::warn!(%error, "cuBLASLt does not open: our own kernels multiply");
+                    None
+                }
+            }
+        };
+        self.products.get_or_init(open).as_ref()
+    }
+
     fn load(&self, loaded: &mut Loaded, file: &'static str) -> Result<Handle<sys::CUmod_st>, DeviceError> {
         let class = file.split('/').next().unwrap_or_default();
         if !loaded.texts.contains_key(class) {
@@ -147,7 +174,10 @@ impl Driver {
         let text = CString::new(text).expect("PTX has no zero in it");
         // SAFETY: a text that ends with a zero, as the driver wants it.
         let module = unsafe { result::module::load_data(text.as_ptr().cast()) };
-        let module = module.map_err(|error| failed(format!("{file}: {}", said(error))))?;
+        let module = module.map_err(|error| match said(error) {
+            DeviceError::OutOfMemory { .. } => DeviceError::OutOfMemory { bytes: text.as_bytes().len() },
+            DeviceError::Failed { reason } => failed(format!("{file}: {reason}")),
+        })?;
         Ok(Handle(module))
     }
 }
@@ -161,6 +191,10 @@ impl Device for Driver {
 
     fn name(&self) -> &str {
         &self.gpu.name
+    }
+
+    fn capability(&self) -> (u32, u32) {
+        self.gpu.capability
     }
 
     fn allocate(&self, bytes: usize) -> Result<Memory, DeviceError> {
@@ -215,6 +249,23 @@ impl Device for Driver {
         // SAFETY: the caller promises that the arguments are the kernel's; the driver copies them before this returns.
         unsafe { result::launch_kernel(function, grid, block, shape.shared_bytes, stream, &mut places) }
             .map_err(said)
+    }
+
+    fn multiplies(&self) -> bool {
+        self.products().is_some()
+    }
+
+    unsafe fn multiply(
+        &self,
+        product: &Description,
+        operands: &Operands<'_, Memory>,
+    ) -> Result<bool, DeviceError> {
+        self.context.enter()?;
+        match self.products() {
+            // SAFETY: the caller's promise.
+            Some(library) => unsafe { library.multiply(product, operands) },
+            None => Ok(false),
+        }
     }
 
     fn synchronise(&self) -> Result<(), DeviceError> {

@@ -93,13 +93,13 @@ impl<D: Device> Fast<D> {
         if list.is_empty() {
             return Ok(());
         }
-        let tiles = self.exact.indices(NAME, &list)?;
+        let tiles = self.indices(NAME, &list)?;
         let (queries, _) = reach(segments);
         let mut arguments = operands(&attention, qkv);
         arguments.extend(sizes(&attention, &tiles));
         arguments.push(y.all().holding(queries * heads * width));
         arguments.push(statistics.all().holding(queries * heads * 2));
-        self.exact.run(NAME, forward, grid([list.len() / NUMBERS, heads], THREADS), &arguments)
+        self.run(NAME, forward, grid([list.len() / NUMBERS, heads], THREADS), &arguments)
     }
 
     pub(super) fn attend_backward(
@@ -113,7 +113,7 @@ impl<D: Device> Fast<D> {
         const NAME: &str = "backward of attention";
         let Attention { segments, heads, groups, width, .. } = attention;
         let (queries, keys) = reach(segments);
-        let products = self.exact.scratch(queries * heads)?;
+        let products = self.scratch(queries * heads)?;
         let arguments = [
             y.all().holding(queries * heads * width),
             dy.all().holding(queries * heads * width),
@@ -122,7 +122,7 @@ impl<D: Device> Fast<D> {
             products.all().holding(queries * heads),
         ];
         // eight warps a block, a row each
-        self.exact.run(NAME, FAST_ROW_PRODUCTS, line(queries * heads, 8, 256), &arguments)?;
+        self.run(NAME, FAST_ROW_PRODUCTS, line(queries * heads, 8, 256), &arguments)?;
         let kept = || {
             [
                 dy.all().holding(queries * heads * width),
@@ -131,17 +131,17 @@ impl<D: Device> Fast<D> {
             ]
         };
         let list = tiles(segments, |segment| segment.queries.len());
-        let query_tiles = self.exact.indices(NAME, &list)?;
+        let query_tiles = self.indices(NAME, &list)?;
         let blocks = grid([list.len() / NUMBERS, heads], THREADS);
         let mut arguments = operands(&attention, qkv);
         arguments.extend(kept());
         arguments.extend(sizes(&attention, &query_tiles));
         arguments.push(columns_mut(&gradients.q, queries, heads * width));
         arguments.push(count(gradients.q.stride));
-        self.exact.run(NAME, of_queries, blocks, &arguments)?;
+        self.run(NAME, of_queries, blocks, &arguments)?;
 
         let list = tiles(segments, |segment| segment.keys.len());
-        let key_tiles = self.exact.indices(NAME, &list)?;
+        let key_tiles = self.indices(NAME, &list)?;
         let blocks = grid([list.len() / NUMBERS, groups], THREADS);
         let mut arguments = operands(&attention, qkv);
         arguments.extend(kept());
@@ -150,6 +150,6 @@ impl<D: Device> Fast<D> {
             arguments.push(columns_mut(to, keys, groups * width));
             arguments.push(count(to.stride));
         }
-        self.exact.run(NAME, of_keys, blocks, &arguments)
+        self.run(NAME, of_keys, blocks, &arguments)
     }
 }

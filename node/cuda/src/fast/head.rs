@@ -5,7 +5,7 @@ use talkoot_trainer::{
     plan::gpu_logit_rows,
 };
 
-use super::Fast;
+use super::{Fast, library::Operand};
 use crate::{
     buffer::Buffer,
     cuda::launch::{line, size},
@@ -16,7 +16,7 @@ use crate::{
 const NAME: &str = "head and loss";
 
 impl<D: Device> Fast<D> {
-    pub(super) fn head_and_loss(
+    pub(super) fn head_and_loss_in_bf16(
         &self,
         shape: LinearShape,
         hidden: &Buffer<D>,
@@ -34,13 +34,14 @@ impl<D: Device> Fast<D> {
             "targets below the vocabulary"
         );
         let together = gpu_logit_rows(outputs, rows);
-        let (logits, losses) = (self.exact.scratch(together * outputs)?, self.exact.scratch(rows)?);
-        let (tokens, scales) =
-            (self.exact.indices(NAME, targets.tokens)?, self.exact.upload(targets.scales)?);
+        let (logits, losses) = (self.scratch(together * outputs)?, self.scratch(rows)?);
+        let (tokens, scales) = (self.indices(NAME, targets.tokens)?, self.upload(targets.scales)?);
+        let rounded = self.rounded(weight.all(), outputs * inputs)?;
+        let head = Operand { part: weight.all(), rounded: rounded.as_ref() };
         for first in (0..rows).step_by(together) {
             let part = LinearShape { rows: together.min(rows - first), inputs, outputs };
             let here = hidden.from(first * inputs);
-            self.logits(part, here, weight, &logits)?;
+            self.logits(part, here, head, &logits)?;
             let arguments = [
                 logits.all().holding(part.rows * outputs),
                 size(outputs),
@@ -49,15 +50,15 @@ impl<D: Device> Fast<D> {
                 Argument::U32(u32::from(gradients.is_some())),
                 losses.from(first).holding(part.rows),
             ];
-            self.exact.run(NAME, FAST_CROSS_ENTROPY, line(part.rows, 1, 256), &arguments)?;
+            self.run(NAME, FAST_CROSS_ENTROPY, line(part.rows, 1, 256), &arguments)?;
             let Some(gradients) = &mut gradients else { continue };
             let into = gradients.hidden.from(first * inputs);
-            self.input_gradient(part, logits.all(), weight, Store::Replace, into)?;
+            self.input_gradient(part, logits.all(), head, Store::Replace, into)?;
             if let Some((store, dweight)) = &mut gradients.weight {
                 let store = std::mem::replace(store, Store::Add);
                 self.weight_gradient(part, here, logits.all(), store, dweight)?;
             }
         }
-        self.exact.download(&losses)
+        self.download(&losses)
     }
 }

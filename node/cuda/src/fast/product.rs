@@ -2,12 +2,16 @@
 
 use talkoot_trainer::backend::{Done, LinearShape, Store};
 
-use super::Fast;
+use super::{
+    Fast,
+    library::{Into, Operand},
+};
 use crate::{
     buffer::Buffer,
     cuda::launch::{Part, grid, size},
     device::{Argument, Device},
-    kernels::{FAST_PRODUCT_NN, FAST_PRODUCT_NT, FAST_PRODUCT_TN, Kernel},
+    kernels::{FAST_PRODUCT_NN, FAST_PRODUCT_NT, FAST_PRODUCT_TN},
+    multiply::{Description, Layout},
 };
 
 /// Rows and columns of the result that a block makes, as the kernel has it.
@@ -33,11 +37,11 @@ impl<D: Device> Fast<D> {
         shape: LinearShape,
         x: &Buffer<D>,
         weight: &Buffer<D>,
-        (bias, residual): (Option<&Buffer<D>>, Option<&Buffer<D>>),
+        [bias, residual]: [Option<&Buffer<D>>; 2],
         y: &Buffer<D>,
     ) -> Done {
         let finish = Finish { store: Store::Replace, bias, residual };
-        self.product(FAST_PRODUCT_NT, sizes(shape), x.all(), weight.all(), finish, y.all())
+        self.product_in_bf16(Layout::Nt, sizes(shape), x.all().into(), weight.all().into(), finish, y.all())
     }
 
     /// Logits of rows: a forward without anything added.
@@ -45,24 +49,24 @@ impl<D: Device> Fast<D> {
         &self,
         shape: LinearShape,
         x: Part<'_, D>,
-        weight: &Buffer<D>,
+        weight: Operand<'_, D>,
         y: &Buffer<D>,
     ) -> Done {
         let finish = Finish::plain(Store::Replace);
-        self.product(FAST_PRODUCT_NT, sizes(shape), x, weight.all(), finish, y.all())
+        self.product_in_bf16(Layout::Nt, sizes(shape), x.into(), weight, finish, y.all())
     }
 
     pub(super) fn input_gradient(
         &self,
         shape: LinearShape,
         dy: Part<'_, D>,
-        weight: &Buffer<D>,
+        weight: Operand<'_, D>,
         store: Store,
         dx: Part<'_, D>,
     ) -> Done {
         let [rows, outputs, inputs] = sizes(shape);
         let finish = Finish::plain(store);
-        self.product(FAST_PRODUCT_NN, [rows, inputs, outputs], dy, weight.all(), finish, dx)
+        self.product_in_bf16(Layout::Nn, [rows, inputs, outputs], dy.into(), weight, finish, dx)
     }
 
     pub(super) fn weight_gradient(
@@ -75,33 +79,45 @@ impl<D: Device> Fast<D> {
     ) -> Done {
         let [rows, outputs, inputs] = sizes(shape);
         let finish = Finish::plain(store);
-        self.product(FAST_PRODUCT_TN, [outputs, inputs, rows], dy, x, finish, dweight.all())
+        self.product_in_bf16(Layout::Tn, [outputs, inputs, rows], dy.into(), x.into(), finish, dweight.all())
     }
 
-    /// `c [rows, columns]` over an inner index of `depth`.
-    fn product(
+    /// `c [rows, columns]` over an inner index of `depth`: by the library where it can, otherwise by our own kernels.
+    fn product_in_bf16(
         &self,
-        kernel: Kernel,
+        layout: Layout,
         [rows, columns, depth]: [usize; 3],
-        a: Part<'_, D>,
-        b: Part<'_, D>,
+        a: Operand<'_, D>,
+        b: Operand<'_, D>,
         finish: Finish<'_, D>,
         c: Part<'_, D>,
     ) -> Done {
         let Finish { store, bias, residual } = finish;
+        let bias = bias.map(Buffer::all);
+        let added = residual.map(Buffer::all).or((store == Store::Add).then_some(c));
+        let product = Description::of(layout, [rows, columns, depth], added.is_some(), bias.is_some());
+        let operands = [(a, rows * depth), (b, columns * depth)];
+        if self.by_library(&product, operands, &Into { bias, added, result: c })? {
+            return Ok(());
+        }
+        let kernel = match layout {
+            Layout::Nt => FAST_PRODUCT_NT,
+            Layout::Nn => FAST_PRODUCT_NN,
+            Layout::Tn => FAST_PRODUCT_TN,
+        };
         let arguments = [
-            a.holding(rows * depth),
-            b.holding(columns * depth),
+            a.part.holding(rows * depth),
+            b.part.holding(columns * depth),
             size(rows),
             size(columns),
             size(depth),
             Argument::U32(u32::from(store == Store::Add)),
-            bias.map_or(Argument::Null, |bias| bias.all().holding(columns)),
+            bias.map_or(Argument::Null, |bias| bias.holding(columns)),
             residual.map_or(Argument::Null, |residual| residual.all().holding(rows * columns)),
             c.holding(rows * columns),
         ];
         let shape = grid([columns.div_ceil(TILE), rows.div_ceil(TILE)], THREADS);
-        self.exact.run("a product", kernel, shape, &arguments)
+        self.run("a product", kernel, shape, &arguments)
     }
 }
 

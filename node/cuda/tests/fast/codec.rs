@@ -1,8 +1,8 @@
 use talkoot_cuda::{
     Cuda,
-    codec::{ContributionError, encode},
+    codec::{ContributionError, encode, encode_from_host},
 };
-use talkoot_emulator::{Emulator, Order};
+use talkoot_emulator::{Emulator, Fault, Order};
 use talkoot_trainer::{
     backend::Backend,
     contribution::{self, CodecSettings, EncodeError, ErrorFeedback, Layout, Origin},
@@ -59,6 +59,38 @@ fn the_blob_and_the_feedback_are_the_processors_to_the_bit() {
             bytes_and_feedback_agree(settings, &[1, 700, 4097, 64, 300], order);
         }
     }
+}
+
+#[test]
+fn from_the_host_a_tensor_at_a_time_the_bytes_are_the_same_and_a_refusal_changes_nothing() {
+    let Some(emulator) = Emulator::new(Order::Forward) else { return };
+    let cuda = Cuda::new(emulator);
+    let settings = CodecSettings { chunk: 64, k: 4, ..CodecSettings::default() };
+    let layout = Layout::new(vec![("a".to_owned(), 300), ("b".to_owned(), 1)]).unwrap();
+    let (mut found, mut expected) = (ErrorFeedback::zero(&layout), ErrorFeedback::zero(&layout));
+    for round in 0..3 {
+        let deltas = [delta(300, round), delta(1, round)];
+        let deltas = deltas.each_ref().map(Vec::as_slice);
+        let ours = encode_from_host(&cuda, &settings, &layout, &ORIGIN, &deltas, None, &mut found).unwrap();
+        let theirs = contribution::encode(&settings, &layout, &ORIGIN, &deltas, &mut expected).unwrap();
+        assert_eq!((ours, found.to_bytes()), (theirs, expected.to_bytes()), "round {round}");
+    }
+    let refused = encode_from_host(
+        &cuda,
+        &settings,
+        &layout,
+        &ORIGIN,
+        &[&[f32::NAN; 300][..], &[0.0]],
+        None,
+        &mut found,
+    );
+    assert!(matches!(refused, Err(ContributionError::Refused(_))), "{refused:?}");
+    let launches = cuda.device().faults().launches();
+    cuda.device().faults().add(Fault::LostAt { launch: launches });
+    let lost =
+        encode_from_host(&cuda, &settings, &layout, &ORIGIN, &[&[1.0; 300][..], &[1.0]], None, &mut found);
+    assert!(matches!(lost, Err(ContributionError::Device(_))), "{lost:?}");
+    assert_eq!(found.to_bytes(), expected.to_bytes());
 }
 
 #[test]

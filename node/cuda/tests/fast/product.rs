@@ -20,7 +20,7 @@ const SHAPES: [(usize, usize, usize); 8] = [
 
 /// Everything that a linear map does. Where the exact class computes it, operands are rounded beforehand, so that sums
 /// differ in their order alone.
-fn linear<B: Backend>(backend: &B, shape: LinearShape, round: bool) -> Done<Vec<Vec<f32>>> {
+pub(crate) fn linear<B: Backend>(backend: &B, shape: LinearShape, round: bool) -> Done<Vec<Vec<f32>>> {
     let LinearShape { rows, inputs, outputs } = shape;
     let operand = |len, seed| {
         let numbers = random(len, seed);

@@ -1,6 +1,6 @@
 use std::ops::ControlFlow;
 
-use talkoot_cuda::{Cuda, device::Device, fast::Fast, slab::Slab};
+use talkoot_cuda::{Cuda, device::Device, slab::Slab};
 use talkoot_emulator::{Emulator, Order};
 use talkoot_trainer::{
     arena::ALIGNMENT,
@@ -14,7 +14,7 @@ use talkoot_trainer::{
     state::State,
 };
 
-use crate::training::model;
+use crate::{testkit::in_fast, training::model};
 
 fn slab(bytes: usize) -> Option<Slab<Emulator>> {
     Some(Slab::reserve(Emulator::new(Order::Forward)?, bytes).unwrap())
@@ -106,7 +106,7 @@ fn the_slabs_peak_is_what_was_planned() {
     };
     // enough for what was planned and no more than a twentieth beside it: lists of rows, sums of parts
     let Some(slab) = slab(planned as usize + planned as usize / 20) else { return };
-    let fast = Fast::new(Cuda::new(slab));
+    let fast = in_fast(slab);
     let (state, packs) = (State::initial(&config, 3), vec![pack; 2]);
     let from = Start { state: &state, moments: None };
     run_inner_steps_on(&fast, &config, from, &plan, &packs, &mut |_, _| ControlFlow::Continue(())).unwrap();

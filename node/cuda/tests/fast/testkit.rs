@@ -1,6 +1,10 @@
 //! Numbers to try, and how near is near.
 
-use talkoot_cuda::{Cuda, fast::Fast};
+use talkoot_cuda::{
+    Cuda,
+    device::Device,
+    fast::{Fast, TensorCores},
+};
 use talkoot_emulator::{Emulator, Order};
 
 /// Numbers between -2 and 2, the same for the same seed.
@@ -26,7 +30,14 @@ pub(crate) fn rounded(numbers: &[f32]) -> Vec<f32> {
 
 /// The fast class with threads in an order; none where kernels cannot be emulated.
 pub(crate) fn fast(order: Order) -> Option<Fast<Emulator>> {
-    Some(Fast::new(Cuda::new(Emulator::new(order)?)))
+    Some(in_fast(Emulator::new(order)?))
+}
+
+/// A device in the fast class.
+pub(crate) fn in_fast<D: Device>(device: D) -> Fast<D> {
+    let cuda = Cuda::new(device);
+    let class = TensorCores::of(cuda.device()).unwrap();
+    cuda.in_class(class)
 }
 
 /// The largest difference, relative to the largest expected number.

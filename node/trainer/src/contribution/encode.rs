@@ -77,12 +77,7 @@ pub fn encode_with(
     factors: Option<&Factors>,
     feedback: &mut ErrorFeedback,
 ) -> Result<Vec<u8>, EncodeError> {
-    settings.validate()?;
-    check_shapes(layout, delta)?;
-    if feedback.layout() != layout.digest() {
-        return Err(EncodeError::Feedback);
-    }
-    check_values(delta)?;
+    check_all(settings, layout, delta, feedback)?;
     let chunk = settings.chunk as usize;
     let mut chunks: Vec<(&[f32], &mut [f32])> = delta
         .iter()
@@ -100,6 +95,25 @@ pub fn encode_with(
         })
         .collect();
     Ok(blob_of(settings, layout, origin, parts, factors))
+}
+
+/// What has to hold of the arguments of [`encode`].
+///
+/// # Errors
+///
+/// As [`encode`]'s.
+pub fn check_all(
+    settings: &CodecSettings,
+    layout: &Layout,
+    delta: &[&[f32]],
+    feedback: &ErrorFeedback,
+) -> Result<(), EncodeError> {
+    settings.validate()?;
+    check_shapes(layout, delta)?;
+    if feedback.layout() != layout.digest() {
+        return Err(EncodeError::Feedback);
+    }
+    check_values(delta)
 }
 
 fn blob_of(

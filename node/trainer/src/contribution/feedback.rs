@@ -79,6 +79,19 @@ impl ErrorFeedback {
         &self.tensors
     }
 
+    /// Puts other values in the place of all.
+    ///
+    /// # Panics
+    ///
+    /// When they have not the same lengths.
+    pub fn replace(&mut self, tensors: Vec<Vec<f32>>) {
+        assert!(
+            tensors.iter().map(Vec::len).eq(self.tensors.iter().map(Vec::len)),
+            "values of the same layout"
+        );
+        self.tensors = tensors;
+    }
+
     pub(super) fn tensors_mut(&mut self) -> &mut [Vec<f32>] {
         &mut self.tensors
     }

@@ -41,11 +41,26 @@ impl Drop for Context {
     }
 }
 
-/// A failure in the driver's own words.
+/// A failure in the driver's own words. No room is no room, also where a module is loaded or a kernel first starts, which
+/// is when the driver makes room for it: the GPU is not lost, and has room another time.
 pub(super) fn said(error: DriverError) -> DeviceError {
+    if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY {
+        return DeviceError::OutOfMemory { bytes: 0 };
+    }
     let name =
         error.error_name().map_or_else(|_| format!("{:?}", error.0), |name| name.to_string_lossy().into());
     let text =
         error.error_string().map_or_else(|_| String::new(), |text| format!(": {}", text.to_string_lossy()));
     DeviceError::Failed { reason: format!("{name}{text}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_room_is_no_lost_device() {
+        let no_room = said(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY));
+        assert_eq!(no_room, DeviceError::OutOfMemory { bytes: 0 });
+    }
 }

@@ -5,7 +5,10 @@
 use cudarc::driver::{result, sys};
 use serde::Serialize;
 
-use crate::ptx::{OLDEST_CAPABILITY, OLDEST_DRIVER};
+use crate::{
+    fast::OLDEST_CAPABILITY as OLDEST_TENSOR_CORES,
+    ptx::{OLDEST_CAPABILITY, OLDEST_DRIVER},
+};
 
 /// Every function of the driver that we call. A library that lacks one is not called at all.
 const FUNCTIONS: [&str; 23] = [
@@ -84,6 +87,21 @@ pub enum Missing {
         least_minor = OLDEST_CAPABILITY.1
     )]
     GpuTooOld {
+        /// The GPU.
+        name: String,
+        /// Compute capability, major.
+        major: u32,
+        /// Compute capability, minor.
+        minor: u32,
+    },
+    /// The GPU trains, but not in the fast class.
+    #[error(
+        "{name} has compute capability {major}.{minor}, and tensor cores multiply bf16 from {least}.{least_minor} on (GeForce \
+         30 series): it trains in the exact class",
+        least = OLDEST_TENSOR_CORES.0,
+        least_minor = OLDEST_TENSOR_CORES.1
+    )]
+    NoTensorCores {
         /// The GPU.
         name: String,
         /// Compute capability, major.
