@@ -73,6 +73,14 @@ impl<D: Device> Backend for Fast<D> {
         self.exact.download(buffer)
     }
 
+    fn zeros_at_rest(&self, len: usize) -> Done<Buffer<D>> {
+        self.exact.zeros_at_rest(len)
+    }
+
+    fn upload_at_rest(&self, values: &[f32]) -> Done<Buffer<D>> {
+        self.exact.upload_at_rest(values)
+    }
+
     fn len(&self, buffer: &Buffer<D>) -> usize {
         self.exact.len(buffer)
     }
@@ -292,5 +300,18 @@ impl<D: Device> Backend for Fast<D> {
         parameter: &mut Buffer<D>,
     ) -> Done {
         self.exact.adamw(step, keep, gradient, first, second, parameter)
+    }
+
+    fn adamw_eight_bit(
+        &self,
+        step: AdamWStep,
+        keep: f32,
+        most: f32,
+        gradient: &Buffer<D>,
+        first: &mut Buffer<D>,
+        second: &mut Buffer<D>,
+        parameter: &mut Buffer<D>,
+    ) -> Done {
+        self.exact.adamw_eight_bit(step, keep, most, gradient, first, second, parameter)
     }
 }

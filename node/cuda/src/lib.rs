@@ -10,6 +10,8 @@
 //! cuda        a GPU as a backend of the trainer, exact class; buffer: its memory
 //! fast        the same with tensor cores: the fast class
 //! codec       contributions chosen on the GPU
+//! offload     moments of the optimiser in the host's memory
+//! blank       a device without numbers: what training takes, found by the very code that trains
 //! slab        a device whose memory is taken once and handed out by a rule that a plan can follow
 //! check       every operation held to the bits of the processor
 //! choice      which device trains, and why not another
@@ -21,6 +23,7 @@
 //! Building needs nothing of NVIDIA's, and a GPU needs its driver only. **None of this has run on a GPU yet**: kernels
 //! are checked on the processor, thread by thread, by `talkoot-emulator`.
 
+pub mod blank;
 mod buffer;
 pub mod check;
 pub mod choice;
@@ -29,6 +32,7 @@ mod cuda;
 pub mod device;
 pub mod fast;
 pub mod kernels;
+mod offload;
 pub mod ptx;
 pub mod slab;
 

@@ -24,5 +24,5 @@ mod emulator;
 mod faults;
 
 #[cfg(unix)]
-pub use emulator::{Emulator, Memory, Order};
+pub use emulator::{Emulator, Memory, Order, Pinned};
 pub use faults::{Fault, Faults};
