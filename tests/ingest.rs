@@ -27,6 +27,7 @@ use talkoot_execution::open_packs;
 use talkoot_trainer::{
     inner::{InnerPlan, Normalisation, OptimizerSettings, run_inner_steps},
     modules::Module,
+    moments::MomentFormat,
     presets::demo_model,
     state::State,
 };
@@ -99,6 +100,7 @@ fn trained_steps(folder: &Path) {
         epsilon: 1e-8,
         weight_decay: 0.0,
         clip_norm: 1.0,
+        moments: MomentFormat::F32,
     };
     let plan = InnerPlan {
         trainable: Module::ALL.to_vec(),

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use talkoot_execution::{codec_settings, modules_of, parse_config};
-use talkoot_protocol::manifest::{Manifest, Stage, Terms};
+use talkoot_protocol::manifest::{Manifest, MomentFormat, Stage, Terms};
 use talkoot_trainer::{
     config::ModelConfig,
     contribution::CodecSettings,
@@ -73,7 +73,7 @@ struct WishArguments {
     /// Only with this kept for backward.
     #[arg(long, value_enum)]
     keep: Option<KeepName>,
-    /// Only with moments of this type.
+    /// Only with moments of this type; what terms say unless this is given.
     #[arg(long, value_enum)]
     moments: Option<MomentName>,
     /// Only with this in the host's memory.
@@ -158,6 +158,8 @@ struct StageLoad {
     packs: u32,
     tokens: u32,
     codec: CodecSettings,
+    /// Decided by terms, where there are some.
+    moments: Option<MomentType>,
 }
 
 impl Plan {
@@ -180,7 +182,9 @@ impl Plan {
             }
         };
         let rehearsed = task.rehearse(device)?;
-        let answer = plan::answer(&rehearsed, device, self.wishes.wishes(), budget, self.rates.rates())?;
+        let wishes = self.wishes.wishes();
+        let wishes = Wishes { moments: wishes.moments.or(stage.moments), ..wishes };
+        let answer = plan::answer(&rehearsed, device, wishes, budget, self.rates.rates())?;
         if self.json {
             let (parameters, trained) = task.parameters();
             let json = Json {
@@ -224,7 +228,13 @@ impl Plan {
                     bail!("no stage {other:?}: choose alignment, mid-training or instruct, or give --terms")
                 }
             };
-            return Ok(StageLoad { modules, packs: 4, tokens: 8192, codec: CodecSettings::default() });
+            return Ok(StageLoad {
+                modules,
+                packs: 4,
+                tokens: 8192,
+                codec: CodecSettings::default(),
+                moments: None,
+            });
         };
         let terms = read_terms(path)?;
         let named = |stage: &&Stage| stage.name == self.stage;
@@ -237,6 +247,10 @@ impl Plan {
             packs: stage.packs_per_step,
             tokens: stage.sequence_tokens,
             codec: codec_settings(&terms.contribution),
+            moments: Some(match stage.optimizer.moments {
+                None | Some(MomentFormat::F32) => MomentType::F32,
+                Some(MomentFormat::EightBit) => MomentType::EightBit,
+            }),
         })
     }
 }

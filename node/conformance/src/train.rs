@@ -7,6 +7,7 @@ use talkoot_trainer::{
     adamw::{AdamW, AdamWSettings, DecayRule, clip_factor, global_norm},
     cpu::Cpu,
     model::{Batch, ClassStrip, Model},
+    moments::MomentFormat,
 };
 
 use crate::{
@@ -117,6 +118,7 @@ fn check_run(
         epsilon: hyper.eps,
         weight_decay: hyper.weight_decay,
         decay,
+        moments: MomentFormat::F32,
     };
     let mut optimizer = AdamW::new(settings, config);
     let mean =

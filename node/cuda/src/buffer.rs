@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::device::{Device, DeviceError};
+use crate::{
+    device::{Device, DeviceError},
+    offload::Hosted,
+};
 
 /// Memory that nobody uses at the moment, by its size. A step asks for the same sizes again and again, and asking the
 /// driver makes a GPU wait.
@@ -80,21 +83,36 @@ impl<D: Device> Drop for Lent<D> {
     }
 }
 
-/// Numbers on a device.
+/// Numbers on a device, or at rest on the host.
 pub struct Buffer<D: Device> {
-    pub(crate) lent: Lent<D>,
+    pub(crate) place: Place<D>,
     pub(crate) len: usize,
 }
 
+/// Where numbers are.
+pub(crate) enum Place<D: Device> {
+    Device(Lent<D>),
+    Host(Hosted<D>),
+}
+
 impl<D: Device> Buffer<D> {
+    /// # Panics
+    ///
+    /// When the numbers are at rest on the host: what is at rest is an operand of the optimiser alone.
     pub(crate) fn memory(&self) -> &D::Memory {
-        self.lent.memory()
+        match &self.place {
+            Place::Device(lent) => lent.memory(),
+            Place::Host(_) => panic!("numbers at rest are an operand of the optimiser alone"),
+        }
     }
 }
 
 impl<D: Device> fmt::Debug for Buffer<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} numbers on {}", self.len, self.lent.pool.device.name())
+        match &self.place {
+            Place::Device(lent) => write!(f, "{} numbers on {}", self.len, lent.pool.device.name()),
+            Place::Host(_) => write!(f, "{} numbers at rest on the host", self.len),
+        }
     }
 }
 

@@ -25,16 +25,20 @@ mod rows;
 
 use std::sync::Arc;
 
-use talkoot_trainer::backend::{
-    AdamWStep, Attention, Backend, Columns, ColumnsMut, Done, HeadGradients, HeadShape, LinearShape, Qkv,
-    Store, Targets, Turn,
+use talkoot_trainer::{
+    backend::{
+        AdamWStep, Attention, Backend, Columns, ColumnsMut, Done, HeadGradients, HeadShape, LinearShape, Qkv,
+        Store, Targets, Turn,
+    },
+    moments::eight_bit::BLOCK_WORDS,
 };
 
 use self::launch::during;
 use crate::{
-    buffer::{Buffer, Pool},
+    buffer::{Buffer, Place, Pool},
     class::{Class, Exact},
-    device::Device,
+    device::{Device, DeviceError},
+    offload::{Hosted, Offload},
 };
 
 /// A GPU that computes in a class of numbers.
@@ -42,19 +46,33 @@ use crate::{
 pub struct Cuda<D: Device, C = Exact> {
     pool: Arc<Pool<D>>,
     class: C,
+    /// Where the optimiser's moments rest on the host.
+    offload: Option<Arc<Offload<D>>>,
 }
 
 impl<D: Device> Cuda<D> {
     /// This device, in the exact class.
     pub fn new(device: D) -> Self {
-        Self { pool: Pool::new(Arc::new(device)), class: Exact }
+        Self { pool: Pool::new(Arc::new(device)), class: Exact, offload: None }
+    }
+
+    /// The same, with moments of the optimiser in the host's memory. They come in slices of at most `words` words of four
+    /// bytes, a whole block of moments in eight bits at least; [`SLICE_WORDS`](talkoot_trainer::plan::SLICE_WORDS) is what is planned with.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] when the device has no room for the slices, before anything else is asked of it.
+    pub fn offloading(device: D, words: usize) -> Result<Self, DeviceError> {
+        let pool = Pool::new(Arc::new(device));
+        let offload = Some(Arc::new(Offload::new(&pool, words.max(BLOCK_WORDS))?));
+        Ok(Self { pool, class: Exact, offload })
     }
 }
 
 impl<D: Device, C: Class> Cuda<D, C> {
     /// The same device and memory in another class: buffers of the one are buffers of the other.
     pub fn in_class<N: Class>(&self, class: N) -> Cuda<D, N> {
-        Cuda { pool: Arc::clone(&self.pool), class }
+        Cuda { pool: Arc::clone(&self.pool), class, offload: self.offload.clone() }
     }
 
     /// What it computes in.
@@ -73,12 +91,33 @@ impl<D: Device, C: Class> Cuda<D, C> {
     }
 }
 
+impl<D: Device, C: Class> Cuda<D, C> {
+    /// Numbers at rest, of any value.
+    fn on_host(&self, len: usize) -> Done<Buffer<D>> {
+        let pinned = self.device().pin(len * size_of::<f32>()).map_err(during(AT_REST))?;
+        Ok(Buffer { place: Place::Host(Hosted::new(pinned)), len })
+    }
+
+    /// Writes bytes of numbers at rest.
+    fn put(&self, buffer: &Buffer<D>, at: usize, bytes: &[u8]) -> Done {
+        match &buffer.place {
+            Place::Host(hosted) => {
+                self.device().write_pinned(bytes, &hosted.pinned, at).map_err(during(AT_REST))
+            }
+            Place::Device(_) => Ok(()),
+        }
+    }
+}
+
+/// What fails when there is no room on the host.
+const AT_REST: &str = "an allocation on the host";
+
 impl<D: Device, C: Class> Backend for Cuda<D, C> {
     type Buffer = Buffer<D>;
 
     fn scratch(&self, len: usize) -> Done<Buffer<D>> {
         let lent = self.pool.take(len * size_of::<f32>()).map_err(during("an allocation"))?;
-        Ok(Buffer { lent, len })
+        Ok(Buffer { place: Place::Device(lent), len })
     }
 
     fn zeros(&self, len: usize) -> Done<Buffer<D>> {
@@ -102,10 +141,37 @@ impl<D: Device, C: Class> Backend for Cuda<D, C> {
     fn download(&self, buffer: &Buffer<D>) -> Done<Vec<f32>> {
         let mut values = vec![0.0f32; buffer.len];
         let bytes = bytemuck::cast_slice_mut(&mut values);
-        if !bytes.is_empty() {
-            self.device().download(buffer.memory(), 0, bytes).map_err(during("a copy from the device"))?;
+        if bytes.is_empty() {
+            return Ok(values);
         }
+        let copied = match &buffer.place {
+            Place::Device(lent) => self.device().download(lent.memory(), 0, bytes),
+            Place::Host(hosted) => self.device().read_pinned(&hosted.pinned, 0, bytes),
+        };
+        copied.map_err(during("a copy from the device"))?;
         Ok(values)
+    }
+
+    fn zeros_at_rest(&self, len: usize) -> Done<Buffer<D>> {
+        /// As many zeros as are written at a time.
+        const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+        if self.offload.is_none() {
+            return self.zeros(len);
+        }
+        let (buffer, bytes) = (self.on_host(len)?, len * size_of::<f32>());
+        for at in (0..bytes).step_by(ZEROS.len()) {
+            self.put(&buffer, at, &ZEROS[..ZEROS.len().min(bytes - at)])?;
+        }
+        Ok(buffer)
+    }
+
+    fn upload_at_rest(&self, values: &[f32]) -> Done<Buffer<D>> {
+        if self.offload.is_none() {
+            return self.upload(values);
+        }
+        let buffer = self.on_host(values.len())?;
+        self.put(&buffer, 0, bytemuck::cast_slice(values))?;
+        Ok(buffer)
     }
 
     fn len(&self, buffer: &Buffer<D>) -> usize {
@@ -326,6 +392,19 @@ impl<D: Device, C: Class> Backend for Cuda<D, C> {
         second: &mut Buffer<D>,
         parameter: &mut Buffer<D>,
     ) -> Done {
-        self.optimise(step, keep, gradient, first, second, parameter)
+        self.optimise(step, keep, gradient, [first, second], parameter)
+    }
+
+    fn adamw_eight_bit(
+        &self,
+        step: AdamWStep,
+        keep: f32,
+        most: f32,
+        gradient: &Buffer<D>,
+        first: &mut Buffer<D>,
+        second: &mut Buffer<D>,
+        parameter: &mut Buffer<D>,
+    ) -> Done {
+        self.optimise_eight_bit((step, keep, most), gradient, [first, second], parameter)
     }
 }

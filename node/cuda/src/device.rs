@@ -9,7 +9,9 @@ mod driver;
 
 use std::fmt;
 
-pub use driver::{Driver, Gpu, Memory, Missing, NoLibrary, Survey, library, survey, workspace_bytes};
+pub use driver::{
+    Driver, Event, Gpu, Memory, Missing, NoLibrary, Pinned, Survey, library, survey, workspace_bytes,
+};
 
 use crate::{
     kernels::Kernel,
@@ -23,6 +25,12 @@ pub enum DeviceError {
     /// No room for so many bytes.
     #[error("the GPU has no room for {bytes} more bytes")]
     OutOfMemory {
+        /// What was asked for.
+        bytes: usize,
+    },
+    /// The host has no room for so many bytes that stay where they are.
+    #[error("the host has no room for {bytes} more bytes that the GPU reads and writes by itself")]
+    OutOfHostMemory {
         /// What was asked for.
         bytes: usize,
     },
@@ -62,9 +70,21 @@ pub enum Argument<'a, M> {
     F64(f64),
 }
 
+/// A queue of a device: what is in one comes in order, what is in two comes as it likes, but where one waits for an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Launches, and the copies that wait for them.
+    Kernels,
+    /// [`Device::copy_to_device`].
+    ToDevice,
+    /// [`Device::copy_to_host`].
+    ToHost,
+}
+
 /// A GPU, or what stands for one.
 ///
-/// Calls come in the order in which they are made, from whatever thread; a launch may still run when its call returns.
+/// Calls come in the order in which they are made, from whatever thread; a launch may still run when its call returns. What
+/// goes on in the lanes of copies is the caller's to order, by events.
 ///
 /// # Errors
 ///
@@ -73,6 +93,12 @@ pub enum Argument<'a, M> {
 pub trait Device: fmt::Debug + Send + Sync {
     /// Memory on the device, given back when it is dropped.
     type Memory: fmt::Debug + Send + Sync;
+
+    /// Memory of the host that stays where it is, so that the device copies from and to it by itself.
+    type Pinned: fmt::Debug + Send + Sync;
+
+    /// A point in a lane that another lane can wait for.
+    type Event: fmt::Debug + Send + Sync;
 
     /// What it is, for people.
     fn name(&self) -> &str;
@@ -131,4 +157,42 @@ pub trait Device: fmt::Debug + Send + Sync {
 
     /// Waits until everything launched is done.
     fn synchronise(&self) -> Result<(), DeviceError>;
+
+    /// Memory of the host, of any contents.
+    fn pin(&self, bytes: usize) -> Result<Self::Pinned, DeviceError>;
+
+    /// Reads such memory when everything in all lanes is done.
+    fn read_pinned(&self, from: &Self::Pinned, at: usize, to: &mut [u8]) -> Result<(), DeviceError>;
+
+    /// Writes such memory when everything in all lanes is done.
+    fn write_pinned(&self, from: &[u8], to: &Self::Pinned, at: usize) -> Result<(), DeviceError>;
+
+    /// Starts a copy of `bytes` bytes, in its lane. Both sides have to live until it is done.
+    fn copy_to_device(
+        &self,
+        from: &Self::Pinned,
+        from_at: usize,
+        to: &Self::Memory,
+        to_at: usize,
+        bytes: usize,
+    ) -> Result<(), DeviceError>;
+
+    /// As [`Self::copy_to_device`], the other way.
+    fn copy_to_host(
+        &self,
+        from: &Self::Memory,
+        from_at: usize,
+        to: &Self::Pinned,
+        to_at: usize,
+        bytes: usize,
+    ) -> Result<(), DeviceError>;
+
+    /// A new event, which nobody waits for as long as it is not recorded.
+    fn event(&self) -> Result<Self::Event, DeviceError>;
+
+    /// Puts the event behind what is in a lane now; where it stood before is forgotten.
+    fn record(&self, event: &Self::Event, lane: Lane) -> Result<(), DeviceError>;
+
+    /// What comes into `lane` from now on waits for where the event stands now.
+    fn wait(&self, lane: Lane, event: &Self::Event) -> Result<(), DeviceError>;
 }

@@ -39,6 +39,9 @@ kernels! {
         CONTRIBUTION_LARGEST = "contribution_largest",
         CONTRIBUTION_SELECT = "contribution_select",
     }
+    "exact/adamw_eight_bit.cu" {
+        ADAMW_EIGHT_BIT = "adamw_eight_bit",
+    }
     "exact/attention.cu" {
         ATTENTION_64 = "attention_64",
         ATTENTION_128 = "attention_128",

@@ -11,6 +11,8 @@
 //! class       what a class of numbers does in its own way; the exact class
 //! fast        the fast class: tensor cores
 //! codec       contributions chosen on the GPU
+//! offload     moments of the optimiser in the host's memory
+//! blank       a device without numbers: what training takes, found by the very code that trains
 //! slab        a device whose memory is taken once and handed out by a rule that a plan can follow
 //! opened      a device with a slab or without one
 //! check       every operation held to the bits of the processor
@@ -24,6 +26,7 @@
 //! Building needs nothing of NVIDIA's, and a GPU needs its driver only. **None of this has run on a GPU yet**: kernels
 //! are checked on the processor, thread by thread, by `talkoot-emulator`.
 
+pub mod blank;
 mod buffer;
 pub mod check;
 pub mod choice;
@@ -34,6 +37,7 @@ pub mod device;
 pub mod fast;
 pub mod kernels;
 pub mod multiply;
+mod offload;
 pub mod opened;
 pub mod ptx;
 pub mod slab;

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "launches are handed on, with the same promise")]
 
 use crate::{
-    device::{Argument, Device, DeviceError, Shape},
+    device::{Argument, Device, DeviceError, Lane, Shape},
     kernels::Kernel,
     multiply::{Description, Operands},
     slab::{Piece, Slab},
@@ -77,6 +77,8 @@ impl<D: Device> Opened<D> {
 
 impl<D: Device> Device for Opened<D> {
     type Memory = Memory<D>;
+    type Pinned = D::Pinned;
+    type Event = D::Event;
 
     fn name(&self) -> &str {
         self.device().name()
@@ -167,5 +169,57 @@ impl<D: Device> Device for Opened<D> {
             Self::AsItGoes(device) => device.synchronise(),
             Self::Slab(slab) => slab.synchronise(),
         }
+    }
+
+    fn pin(&self, bytes: usize) -> Result<D::Pinned, DeviceError> {
+        self.device().pin(bytes)
+    }
+
+    fn read_pinned(&self, from: &D::Pinned, at: usize, to: &mut [u8]) -> Result<(), DeviceError> {
+        self.device().read_pinned(from, at, to)
+    }
+
+    fn write_pinned(&self, from: &[u8], to: &D::Pinned, at: usize) -> Result<(), DeviceError> {
+        self.device().write_pinned(from, to, at)
+    }
+
+    fn copy_to_device(
+        &self,
+        from: &D::Pinned,
+        from_at: usize,
+        to: &Memory<D>,
+        to_at: usize,
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        match self {
+            Self::AsItGoes(device) => device.copy_to_device(from, from_at, to.whole(), to_at, bytes),
+            Self::Slab(slab) => slab.copy_to_device(from, from_at, to.piece(), to_at, bytes),
+        }
+    }
+
+    fn copy_to_host(
+        &self,
+        from: &Memory<D>,
+        from_at: usize,
+        to: &D::Pinned,
+        to_at: usize,
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        match self {
+            Self::AsItGoes(device) => device.copy_to_host(from.whole(), from_at, to, to_at, bytes),
+            Self::Slab(slab) => slab.copy_to_host(from.piece(), from_at, to, to_at, bytes),
+        }
+    }
+
+    fn event(&self) -> Result<D::Event, DeviceError> {
+        self.device().event()
+    }
+
+    fn record(&self, event: &D::Event, lane: Lane) -> Result<(), DeviceError> {
+        self.device().record(event, lane)
+    }
+
+    fn wait(&self, lane: Lane, event: &D::Event) -> Result<(), DeviceError> {
+        self.device().wait(lane, event)
     }
 }

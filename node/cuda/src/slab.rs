@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use talkoot_trainer::arena::{Arena, Place};
 
 use crate::{
-    device::{Argument, Device, DeviceError, Shape},
+    device::{Argument, Device, DeviceError, Lane, Shape},
     kernels::Kernel,
     multiply::{Description, Operands},
 };
@@ -21,8 +21,8 @@ pub struct Slab<D: Device> {
     arena: Arc<Mutex<Arena>>,
 }
 
-/// A piece of a slab, given back when it is dropped. Work that was started before may still read or write it: what is
-/// started later, into the same place, comes after that.
+/// A piece of a slab, given back when it is dropped. Kernels that were started before may still read or write it: what is
+/// started later, into the same place, comes after that. What copies of other lanes come and go through is never given back.
 #[derive(Debug)]
 pub struct Piece {
     place: Place,
@@ -78,6 +78,8 @@ impl<D: Device> Slab<D> {
 
 impl<D: Device> Device for Slab<D> {
     type Memory = Piece;
+    type Pinned = D::Pinned;
+    type Event = D::Event;
 
     fn name(&self) -> &str {
         self.device.name()
@@ -144,5 +146,51 @@ impl<D: Device> Device for Slab<D> {
 
     fn synchronise(&self) -> Result<(), DeviceError> {
         self.device.synchronise()
+    }
+
+    fn pin(&self, bytes: usize) -> Result<D::Pinned, DeviceError> {
+        self.device.pin(bytes)
+    }
+
+    fn read_pinned(&self, from: &D::Pinned, at: usize, to: &mut [u8]) -> Result<(), DeviceError> {
+        self.device.read_pinned(from, at, to)
+    }
+
+    fn write_pinned(&self, from: &[u8], to: &D::Pinned, at: usize) -> Result<(), DeviceError> {
+        self.device.write_pinned(from, to, at)
+    }
+
+    fn copy_to_device(
+        &self,
+        from: &D::Pinned,
+        from_at: usize,
+        to: &Piece,
+        to_at: usize,
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        self.device.copy_to_device(from, from_at, &self.memory, to.byte(to_at, bytes), bytes)
+    }
+
+    fn copy_to_host(
+        &self,
+        from: &Piece,
+        from_at: usize,
+        to: &D::Pinned,
+        to_at: usize,
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        self.device.copy_to_host(&self.memory, from.byte(from_at, bytes), to, to_at, bytes)
+    }
+
+    fn event(&self) -> Result<D::Event, DeviceError> {
+        self.device.event()
+    }
+
+    fn record(&self, event: &D::Event, lane: Lane) -> Result<(), DeviceError> {
+        self.device.record(event, lane)
+    }
+
+    fn wait(&self, lane: Lane, event: &D::Event) -> Result<(), DeviceError> {
+        self.device.wait(lane, event)
     }
 }

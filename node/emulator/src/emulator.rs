@@ -11,7 +11,7 @@ use std::{
 
 use libloading::Library;
 use talkoot_cuda::{
-    device::{Argument, Device, DeviceError, Shape},
+    device::{Argument, Device, DeviceError, Lane, Shape},
     kernels::{FILES, File, Kernel},
     multiply::{Description, Operands},
 };
@@ -85,6 +85,10 @@ impl Memory {
         self.arena.address(at)
     }
 }
+
+/// Memory of the host, beside an [`Emulator`].
+#[derive(Debug)]
+pub struct Pinned(Mutex<Vec<u8>>);
 
 impl Drop for Memory {
     fn drop(&mut self) {
@@ -179,6 +183,8 @@ fn failed(reason: impl Into<String>) -> DeviceError {
 
 impl Device for Emulator {
     type Memory = Memory;
+    type Pinned = Pinned;
+    type Event = ();
 
     fn name(&self) -> &str {
         "kernels on the processor"
@@ -290,6 +296,58 @@ impl Device for Emulator {
     }
 
     fn synchronise(&self) -> Result<(), DeviceError> {
+        self.faults.call()
+    }
+
+    fn pin(&self, bytes: usize) -> Result<Pinned, DeviceError> {
+        self.faults.call()?;
+        Ok(Pinned(Mutex::new(vec![0xff; bytes])))
+    }
+
+    fn read_pinned(&self, from: &Pinned, at: usize, to: &mut [u8]) -> Result<(), DeviceError> {
+        self.faults.call()?;
+        to.copy_from_slice(&lock(&from.0)[at..at + to.len()]);
+        Ok(())
+    }
+
+    fn write_pinned(&self, from: &[u8], to: &Pinned, at: usize) -> Result<(), DeviceError> {
+        self.faults.call()?;
+        lock(&to.0)[at..at + from.len()].copy_from_slice(from);
+        Ok(())
+    }
+
+    fn copy_to_device(
+        &self,
+        from: &Pinned,
+        from_at: usize,
+        to: &Memory,
+        to_at: usize,
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        self.upload(&lock(&from.0)[from_at..from_at + bytes], to, to_at)
+    }
+
+    fn copy_to_host(
+        &self,
+        from: &Memory,
+        from_at: usize,
+        to: &Pinned,
+        to_at: usize,
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        self.download(from, from_at, &mut lock(&to.0)[to_at..to_at + bytes])
+    }
+
+    /// Nothing is ever under way, so there is nothing to wait for.
+    fn event(&self) -> Result<(), DeviceError> {
+        self.faults.call()
+    }
+
+    fn record(&self, (): &(), _: Lane) -> Result<(), DeviceError> {
+        self.faults.call()
+    }
+
+    fn wait(&self, _: Lane, (): &()) -> Result<(), DeviceError> {
         self.faults.call()
     }
 }

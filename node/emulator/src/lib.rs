@@ -28,5 +28,5 @@ mod faults;
 #[cfg(unix)]
 pub use cublaslt::Products;
 #[cfg(unix)]
-pub use emulator::{Emulator, Memory, Order};
+pub use emulator::{Emulator, Memory, Order, Pinned};
 pub use faults::{Fault, Faults};

@@ -19,7 +19,7 @@ use talkoot_trainer::{
     inner::{
         InnerError, InnerOutcome, InnerPlan, Normalisation, OptimizerSettings, Start, run_inner_steps_on,
     },
-    moments::{Factors, matrix_shapes},
+    moments::{Factors, MomentFormat, matrix_shapes},
     state::State,
     trace::{StepRecord, Trace},
 };
@@ -131,6 +131,10 @@ pub(crate) fn optimizer_settings(stage: &manifest::Stage) -> OptimizerSettings {
         epsilon: optimizer.epsilon.as_f32(),
         weight_decay: optimizer.weight_decay.as_f32(),
         clip_norm: optimizer.clip_norm.as_f32(),
+        moments: match optimizer.moments {
+            None | Some(manifest::MomentFormat::F32) => MomentFormat::F32,
+            Some(manifest::MomentFormat::EightBit) => MomentFormat::EightBit,
+        },
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
 
 /// The moments that everybody starts `round` from. `blobs` are the contributions of its precedent, in order.
 ///
-/// None when the round has no precedent, or nothing of it is usable: then moments start from zero.
+/// They are as the stage's optimiser holds them. None when the round has no precedent, or nothing of it is usable: then moments start from zero.
 ///
 /// # Errors
 ///
@@ -73,5 +73,5 @@ pub fn moments_of(
         rates,
         epsilon: optimizer.epsilon,
     };
-    Ok(Some(public(&layout, &published)))
+    Ok(Some(public(&layout, &published).held_as(optimizer.moments)))
 }

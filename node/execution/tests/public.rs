@@ -4,13 +4,13 @@
 
 mod support;
 
-use support::{blobs, member, world};
-use talkoot_execution::{codec_settings, layout_of, moments_of};
+use support::{STEPS, blobs, member, world};
+use talkoot_execution::{Arithmetic, Job, codec_settings, encode_end, execute_steps, layout_of, moments_of};
 use talkoot_protocol::{
     manifest::{Gates, InnerState},
     real::Real,
 };
-use talkoot_trainer::moments::Moments;
+use talkoot_trainer::moments::{MomentFormat, Moments};
 
 #[test]
 fn a_replay_with_the_same_precedent_gives_the_same_bytes_and_another_precedent_others() {
@@ -44,6 +44,43 @@ fn public_moments_hold_every_trained_parameter_and_something_moved() {
     }
     let moved = |(first, _): &(Vec<f32>, Vec<f32>)| first.iter().any(|m| *m != 0.0);
     assert!(moments.tensors.values().any(moved));
+}
+
+#[test]
+fn a_run_that_holds_moments_in_eight_bits_begins_with_such_and_executes_in_parts() {
+    let mut world = world(InnerState::Public, None);
+    let before = world.first_round();
+    let plain = world.moments(&before).unwrap();
+    world.manifest.terms.stages[0].optimizer.moments =
+        Some(talkoot_protocol::manifest::MomentFormat::EightBit);
+    let moments = world.moments(&before).unwrap();
+    assert_ne!(moments, plain, "the manifest decides");
+    assert_eq!(moments, plain.held_as(MomentFormat::EightBit));
+    assert_eq!(moments.clone().held_as(MomentFormat::EightBit), moments, "held once is held for ever");
+
+    let round = world.round(1, Some(world.precedent(&before)));
+    let blobs = blobs(&before);
+    let (_, whole) = world.contribute(&round, member(1), &blobs);
+    let work = round.work_of(&member(1)).unwrap();
+    let job = Job {
+        manifest: &world.manifest,
+        config: &world.config,
+        round: &round,
+        work,
+        steps: STEPS,
+        start: &world.start,
+        feedback_in: None,
+        precedent: &blobs,
+        arithmetic: Arithmetic::Exact,
+    };
+    // the state before any step is the one that the trace begins with, and the rest follows from one between two steps
+    let begin = execute_steps(&job, None, 0, &world.packs).unwrap();
+    assert_eq!(begin.trace.digests[0], whole.trace.digests[0]);
+    let first = execute_steps(&job, None, 1, &world.packs).unwrap();
+    let rest = execute_steps(&job, Some((1, &first.end)), STEPS as usize, &world.packs).unwrap();
+    assert_eq!(rest.trace.digests.last(), whole.trace.digests.last());
+    let end = encode_end(&job, &rest.end, whole.trace.clone()).unwrap();
+    assert_eq!((end.contribution, end.feedback_out), (whole.contribution, whole.feedback_out));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use talkoot_trainer::{
     inner::{InnerPlan, Normalisation, OptimizerSettings, run_inner_steps},
     model::Model,
     modules::Module,
+    moments::MomentFormat,
     presets::{Shape, demo_model, model_of},
     snapshot::Moment,
     state::State,
@@ -34,6 +35,7 @@ fn measure(name: &str, config: &ModelConfig, tokens: u32, packs: u64) {
             epsilon: 1e-8,
             weight_decay: 0.0,
             decay: DecayRule::Matrices,
+            moments: MomentFormat::F32,
         },
     );
     let model = Model::new(&cpu, config, &state).unwrap();
@@ -62,6 +64,7 @@ fn measure(name: &str, config: &ModelConfig, tokens: u32, packs: u64) {
         epsilon: 1e-8,
         weight_decay: 0.0,
         clip_norm: 1.0,
+        moments: MomentFormat::F32,
     };
     let plan = InnerPlan {
         trainable: Module::ALL.to_vec(),

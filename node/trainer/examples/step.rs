@@ -14,6 +14,7 @@ use talkoot_trainer::{
     generate::{Generator, Prompt},
     inner::{InnerPlan, Normalisation, OptimizerSettings, run_inner_steps},
     modules::Module,
+    moments::MomentFormat,
     presets::demo_model,
     state::State,
 };
@@ -95,6 +96,7 @@ fn main() {
         epsilon: 1e-8,
         weight_decay: 0.01,
         clip_norm: 1.0,
+        moments: MomentFormat::F32,
     };
     for (name, trainable) in [("merger", vec![Module::Merger]), ("everything", Module::ALL.to_vec())] {
         let plan_steps = (0..steps).map(|i| (i * per_step..(i + 1) * per_step).collect()).collect();

@@ -1,7 +1,7 @@
 //! AdamW with decoupled weight decay over the trained parameters of a model, and the clip before it.
 //!
 //! Source: Loshchilov and Hutter, arXiv 1711.05101; order of operations as in `torch.optim.AdamW`. The arithmetic of an
-//! element is [`Backend::adamw`]'s.
+//! element is [`Backend::adamw`]'s, or [`Backend::adamw_eight_bit`]'s where moments are held in eight bits.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -12,7 +12,11 @@ use crate::{
     config::ModelConfig,
     contribution::Layout,
     model::{Gradients, Model, ModelError},
-    moments::{Factors, MatrixShape, Moments, ParameterFactors},
+    moments::{
+        Factors, MatrixShape, MomentFormat, Moments, ParameterFactors,
+        eight_bit::{Side, packed_words},
+    },
+    reach::Ratio,
 };
 
 /// Numbers of the optimiser that stay the same over a stage.
@@ -28,6 +32,8 @@ pub struct AdamWSettings {
     pub weight_decay: f32,
     /// What the decay is applied to.
     pub decay: DecayRule,
+    /// How the moments are held.
+    pub moments: MomentFormat,
 }
 
 /// Which parameters weight decay is applied to.
@@ -45,28 +51,40 @@ pub enum DecayRule {
 pub struct AdamW<B: Backend> {
     settings: AdamWSettings,
     steps: u64,
-    /// First and second moments by parameter.
+    /// What bounds a step of moments that are held in fewer bits.
+    ratio: Ratio,
+    /// First and second moments by parameter, as the settings say that they are held.
     moments: BTreeMap<String, (B::Buffer, B::Buffer)>,
     /// Axes of every parameter.
-    axes: BTreeMap<String, usize>,
+    shapes: BTreeMap<String, Vec<usize>>,
 }
 
 impl<B: Backend> AdamW<B> {
     /// An optimiser whose moments are zero.
     pub fn new(settings: AdamWSettings, config: &ModelConfig) -> Self {
-        let axes = config.parameter_shapes().into_iter().map(|(name, shape)| (name, shape.len())).collect();
-        Self { settings, steps: 0, moments: BTreeMap::new(), axes }
+        let ratio = Ratio::new(settings.beta1, settings.beta2);
+        Self { settings, steps: 0, ratio, moments: BTreeMap::new(), shapes: config.parameter_shapes() }
     }
 
-    /// The same going on from `moments`. Parameters that have none start from zero.
+    /// The same going on from `moments`. Parameters that have none start from zero. Where moments are held in eight bits,
+    /// they are packed first, which changes nothing of what was unpacked before.
     ///
     /// # Errors
     ///
     /// [`BackendError`] when the device has no room for them.
     pub fn going_on(mut self, backend: &B, moments: &Moments) -> Result<Self, BackendError> {
         self.steps = moments.steps;
+        self.ratio = Ratio::new(self.settings.beta1, self.settings.beta2);
+        let seen = moments.steps.checked_sub(Moments::SETTLED).unwrap_or(moments.steps);
+        (0..seen.min(Ratio::MOST_STEPS)).for_each(|_| self.ratio.advance());
         for (name, (first, second)) in &moments.tensors {
-            let pair = (backend.upload(first)?, backend.upload(second)?);
+            let pair = match self.settings.moments {
+                MomentFormat::F32 => (backend.upload_at_rest(first)?, backend.upload_at_rest(second)?),
+                MomentFormat::EightBit => {
+                    let first = backend.upload_at_rest(&Side::First.pack(first))?;
+                    (first, backend.upload_at_rest(&Side::Second.pack(second))?)
+                }
+            };
             self.moments.insert(name.clone(), pair);
         }
         Ok(self)
@@ -77,9 +95,25 @@ impl<B: Backend> AdamW<B> {
         self.steps
     }
 
-    /// First and second moments of a parameter; none when it has had no gradient yet.
-    pub(crate) fn moments_of(&self, name: &str) -> Option<(&B::Buffer, &B::Buffer)> {
-        self.moments.get(name).map(|(first, second)| (first, second))
+    /// First or second moments of the parameter `name` with `elements` elements, on the host; none when it has had no gradient
+    /// yet.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError`] when the device is gone.
+    pub(crate) fn moment(
+        &self,
+        backend: &B,
+        name: &str,
+        elements: usize,
+        side: Side,
+    ) -> Result<Option<Vec<f32>>, BackendError> {
+        let Some((first, second)) = self.moments.get(name) else { return Ok(None) };
+        let held = backend.download(if side == Side::First { first } else { second })?;
+        Ok(Some(match self.settings.moments {
+            MomentFormat::F32 => held,
+            MomentFormat::EightBit => side.unpack(&held, elements),
+        }))
     }
 
     /// A copy of the moments on the host.
@@ -88,8 +122,10 @@ impl<B: Backend> AdamW<B> {
     ///
     /// [`BackendError`] when the device is gone.
     pub fn moments(&self, backend: &B) -> Result<Moments, BackendError> {
-        let tensors = self.moments.iter().map(|(name, (first, second))| {
-            Ok((name.clone(), (backend.download(first)?, backend.download(second)?)))
+        let tensors = self.moments.keys().map(|name| {
+            let elements = self.shapes.get(name).map_or(0, |shape| shape.iter().product());
+            let of = |side| Ok(self.moment(backend, name, elements, side)?.unwrap_or_default());
+            Ok((name.clone(), (of(Side::First)?, of(Side::Second)?)))
         });
         Ok(Moments { steps: self.steps, tensors: tensors.collect::<Result<_, BackendError>>()? })
     }
@@ -108,10 +144,8 @@ impl<B: Backend> AdamW<B> {
     ) -> Result<Factors, BackendError> {
         let correction = 1.0 - power(self.settings.beta2, self.steps);
         let of = |((name, _), shape): (&(String, u64), &MatrixShape)| {
-            Ok(match self.moments.get(name) {
-                Some((_, second)) if self.steps > 0 => {
-                    ParameterFactors::of(&backend.download(second)?, *shape, correction)
-                }
+            Ok(match self.moment(backend, name, shape.rows * shape.columns, Side::Second)? {
+                Some(second) if self.steps > 0 => ParameterFactors::of(&second, *shape, correction),
                 _ => ParameterFactors { rows: vec![0; shape.rows], columns: vec![0; shape.columns] },
             })
         };
@@ -156,7 +190,9 @@ impl<B: Backend> AdamW<B> {
         learning_rate: f32,
         gradient_factor: f32,
     ) -> Result<(), ModelError> {
+        let settled = self.steps >= Moments::SETTLED;
         self.steps = self.steps.saturating_add(1);
+        self.ratio.advance();
         let AdamWSettings { beta1, beta2, epsilon, .. } = self.settings;
         let step = AdamWStep {
             beta1,
@@ -166,8 +202,9 @@ impl<B: Backend> AdamW<B> {
             root_correction: (1.0 - power(beta2, self.steps)).sqrt() as f32,
             gradient_factor,
         };
+        let most = if settled { self.ratio.carried() } else { self.ratio.fresh() } as f32;
         let backend = model.backend();
-        backend.inside(|| self.move_parameters(model, gradients, step, learning_rate))
+        backend.inside(|| self.move_parameters(model, gradients, step, most, learning_rate))
     }
 
     fn move_parameters(
@@ -175,21 +212,33 @@ impl<B: Backend> AdamW<B> {
         model: &mut Model<'_, B>,
         gradients: &Gradients<B>,
         step: AdamWStep,
+        most: f32,
         learning_rate: f32,
     ) -> Result<(), ModelError> {
         let backend = model.backend();
-        let AdamWSettings { weight_decay, decay, .. } = self.settings;
+        let AdamWSettings { weight_decay, decay, moments: format, .. } = self.settings;
         for (name, gradient) in gradients.iter() {
             let (first, second) = match self.moments.entry(name.to_owned()) {
                 Entry::Occupied(moments) => moments.into_mut(),
                 Entry::Vacant(place) => {
-                    let len = backend.len(gradient);
-                    place.insert((backend.zeros(len)?, backend.zeros(len)?))
+                    let numbers = backend.len(gradient);
+                    let len = match format {
+                        MomentFormat::F32 => numbers,
+                        MomentFormat::EightBit => packed_words(numbers),
+                    };
+                    place.insert((backend.zeros_at_rest(len)?, backend.zeros_at_rest(len)?))
                 }
             };
-            let decays = decay == DecayRule::Everything || self.axes.get(name).is_some_and(|&axes| axes >= 2);
+            let decays =
+                decay == DecayRule::Everything || self.shapes.get(name).is_some_and(|axes| axes.len() >= 2);
             let keep = if decays { 1.0 - learning_rate * weight_decay } else { 1.0 };
-            backend.adamw(step, keep, gradient, first, second, model.parameter_mut(name)?)?;
+            let parameter = model.parameter_mut(name)?;
+            match format {
+                MomentFormat::F32 => backend.adamw(step, keep, gradient, first, second, parameter)?,
+                MomentFormat::EightBit => {
+                    backend.adamw_eight_bit(step, keep, most, gradient, first, second, parameter)?;
+                }
+            }
         }
         Ok(())
     }

@@ -213,6 +213,15 @@ pub trait Backend: fmt::Debug + Send + Sync {
     fn upload(&self, values: &[f32]) -> Done<Self::Buffer>;
     /// A copy of a buffer on the host.
     fn download(&self, buffer: &Self::Buffer) -> Done<Vec<f32>>;
+    /// As [`Self::zeros`], for numbers that are used once a step, by the optimiser: a device may keep them elsewhere. No other
+    /// operation takes them but [`Self::download`] and [`Self::len`].
+    fn zeros_at_rest(&self, len: usize) -> Done<Self::Buffer> {
+        self.zeros(len)
+    }
+    /// As [`Self::upload`], for such numbers.
+    fn upload_at_rest(&self, values: &[f32]) -> Done<Self::Buffer> {
+        self.upload(values)
+    }
     /// Numbers in a buffer.
     fn len(&self, buffer: &Self::Buffer) -> usize;
 
@@ -443,6 +452,21 @@ pub trait Backend: fmt::Debug + Send + Sync {
         &self,
         step: AdamWStep,
         keep: f32,
+        gradient: &Self::Buffer,
+        first: &mut Self::Buffer,
+        second: &mut Self::Buffer,
+        parameter: &mut Self::Buffer,
+    ) -> Done;
+
+    /// The same with moments in eight bits, as [`crate::moments::eight_bit`] packs them; they are made numbers, moved, and
+    /// packed again. The step is held to `most`: `m / (sqrt(v) / root_correction + epsilon)` counts as at least `-most` and at
+    /// most `most`.
+    #[expect(clippy::too_many_arguments, reason = "as for numbers, and the bound")]
+    fn adamw_eight_bit(
+        &self,
+        step: AdamWStep,
+        keep: f32,
+        most: f32,
         gradient: &Self::Buffer,
         first: &mut Self::Buffer,
         second: &mut Self::Buffer,

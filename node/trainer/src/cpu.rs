@@ -7,13 +7,14 @@
 //!   gemm            the fixed-order matrix product: packing, micro-kernels
 //!   linear, attention, cross_entropy, dots                      on the product
 //!   layer_norm, rms_norm, rotary, norm_rotate, gelu, swiglu     row by row
-//!   rows, squares, adamw                                        tables, norm, optimiser
+//!   rows, squares, adamw, adamw_eight_bit                       tables, norm, optimiser
 //! ```
 //!
 //! Every operation is a file: formula, forward, backward, tests by finite differences and against the reference model's
 //! plain form. Threads are rayon's; how many there are changes no bit.
 
 mod adamw;
+mod adamw_eight_bit;
 mod attention;
 mod cross_entropy;
 mod dots;
@@ -347,6 +348,21 @@ impl Backend for Cpu {
         parameter: &mut Buffer,
     ) -> Done {
         adamw::step(self.isa, step, keep, gradient, first, second, parameter);
+        Ok(())
+    }
+
+    fn adamw_eight_bit(
+        &self,
+        step: AdamWStep,
+        keep: f32,
+        most: f32,
+        gradient: &Buffer,
+        first: &mut Buffer,
+        second: &mut Buffer,
+        parameter: &mut Buffer,
+    ) -> Done {
+        let step = adamw_eight_bit::Step { step, keep, most };
+        adamw_eight_bit::step(self.isa, step, gradient, first, second, parameter);
         Ok(())
     }
 }

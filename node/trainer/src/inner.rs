@@ -18,7 +18,7 @@ use crate::{
     cpu::Cpu,
     model::{Batch, Gradients, Keep, Model, ModelError, Sample},
     modules::{Module, trainable},
-    moments::Moments,
+    moments::{MomentFormat, Moments},
     schedule::learning_rate,
     snapshot::Moment,
     state::{State, StateError},
@@ -46,6 +46,8 @@ pub struct OptimizerSettings {
     pub weight_decay: f32,
     /// Largest norm of all gradients together.
     pub clip_norm: f32,
+    /// How the moments are held between steps.
+    pub moments: MomentFormat,
 }
 
 impl OptimizerSettings {
@@ -85,6 +87,7 @@ impl OptimizerSettings {
             epsilon: self.epsilon,
             weight_decay: self.weight_decay,
             decay: DecayRule::Matrices,
+            moments: self.moments,
         };
         AdamW::new(settings, config)
     }

@@ -23,7 +23,7 @@
 //!
 //! ```
 //! use std::ops::ControlFlow;
-//! use talkoot_trainer::{batch::Pack, inner::*, modules::Module, presets::demo_model, state::State};
+//! use talkoot_trainer::{batch::Pack, inner::*, modules::Module, moments::MomentFormat, presets::demo_model, state::State};
 //!
 //! # fn main() -> Result<(), InnerError> {
 //! let config = demo_model(64);
@@ -44,6 +44,7 @@
 //!     epsilon: 1e-8,
 //!     weight_decay: 0.01,
 //!     clip_norm: 1.0,
+//!     moments: MomentFormat::F32,
 //! };
 //! let plan = InnerPlan {
 //!     trainable: vec![Module::Language],

@@ -17,6 +17,7 @@ use crate::{
     config::ModelConfig,
     model::{Batch, Keep, Model, ModelError, Sample},
     modules::{Module, trainable},
+    moments::MomentFormat,
     patches::Picture,
     presets::{Shape, model_of},
     reference,
@@ -169,6 +170,7 @@ pub fn step<B: Backend>(backend: &B, describe: &str, run: &StepRun) -> Result<St
         epsilon: 1e-8,
         weight_decay: 0.01,
         decay: DecayRule::Everything,
+        moments: MomentFormat::F32,
     };
     let mut optimizer = AdamW::new(settings, &config);
     let (mut seconds, mut loss) = (Vec::new(), 0.0);

@@ -25,7 +25,7 @@ pub use answer::{Answer, Budget, Choice, Rates, Wishes, answer};
 pub use load::{Load, MAX_PACKS, MAX_TOKENS};
 pub use need::{Item, Need, Rehearsed, Task};
 pub use page::page;
-pub use rooms::{GPU_LOGITS, gpu_logit_rows};
+pub use rooms::{GPU_LOGITS, SLICE_WORDS, SLOTS, gpu_logit_rows};
 pub use setting::{Class, Device, MomentType, Offload, Setting, Values};
 
 use crate::{

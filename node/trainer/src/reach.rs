@@ -9,6 +9,9 @@
 //! so that a step moves a parameter by at most its learning rate times a number that the betas alone decide, 1.2 for 0.9 and
 //! 0.95. With public moments the round begins with `|m_0| <= sqrt(v_0) + epsilon` ([`crate::moments`]), which is one more term.
 //! Weight decay adds its share of the parameter. A pseudo-gradient beyond that came from no training.
+//!
+//! Moments that are held in eight bits are not what the gradients made them, so there the optimiser itself holds a step to
+//! this bound, and all of this holds for them, too.
 
 use crate::inner::OptimizerSettings;
 
@@ -17,6 +20,46 @@ const SLACK: f64 = 1.01;
 
 /// Smallest epsilon for which anything is said: where the square of a gradient underflows, epsilon is what bounds the step.
 const LEAST_EPSILON: f32 = 1e-12;
+
+/// The largest `|m| / sqrt(v)` of a step, from one step to the next.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Ratio {
+    beta1: f64,
+    beta2: f64,
+    /// Sum of `a_i^2 / b_i` over the steps so far.
+    terms: f64,
+    /// Powers of the betas with the number of steps.
+    power1: f64,
+    power2: f64,
+}
+
+impl Ratio {
+    /// More steps than a round has; after so many nothing changes.
+    pub(crate) const MOST_STEPS: u64 = 1 << 16;
+
+    /// Before the first step.
+    pub(crate) fn new(beta1: f32, beta2: f32) -> Self {
+        Self { beta1: f64::from(beta1), beta2: f64::from(beta2), terms: 0.0, power1: 1.0, power2: 1.0 }
+    }
+
+    /// One more step.
+    pub(crate) fn advance(&mut self) {
+        let fresh1 = 1.0 - self.beta1;
+        self.terms += fresh1 * fresh1 / (1.0 - self.beta2) * self.power1 * self.power1 / self.power2;
+        self.power1 *= self.beta1;
+        self.power2 *= self.beta2;
+    }
+
+    /// Of moments that began at zero, where the second one's bias is corrected and the first one's is not.
+    pub(crate) fn fresh(&self) -> f64 {
+        self.terms.sqrt() * (1.0 - self.power2).sqrt()
+    }
+
+    /// Of moments that began with `|m| <= sqrt(v) + epsilon`; no bias is corrected.
+    pub(crate) fn carried(&self) -> f64 {
+        (self.power1 * self.power1 / self.power2 + self.terms).sqrt() + self.power1
+    }
+}
 
 /// How far a parameter can come in a round.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,16 +75,12 @@ pub struct Reach {
 impl Reach {
     /// Of `steps` steps of a stage from its `first_step` on. `public` says that the moments may be those of the last round.
     pub fn new(optimizer: &OptimizerSettings, first_step: u64, steps: u32, public: bool) -> Self {
-        let (beta1, beta2) = (f64::from(optimizer.beta1), f64::from(optimizer.beta2));
         let (mut moves, mut decay) = (0.0, 0.0);
-        let (mut terms, mut power1, mut power2) = (0.0, 1.0, 1.0);
+        let mut ratio = Ratio::new(optimizer.beta1, optimizer.beta2);
         for step in 0..u64::from(steps) {
-            // sum of a_i^2 / b_i over the steps so far
-            terms += (1.0 - beta1).powi(2) / (1.0 - beta2) * power1 * power1 / power2;
-            power1 *= beta1;
-            power2 *= beta2;
-            let fresh = terms.sqrt() * (1.0 - power2).sqrt() / (1.0 - power1);
-            let carried = if public { (power1 * power1 / power2 + terms).sqrt() + power1 } else { 0.0 };
+            ratio.advance();
+            let fresh = ratio.fresh() / (1.0 - ratio.power1);
+            let carried = if public { ratio.carried() } else { 0.0 };
             let rate = f64::from(optimizer.learning_rate(first_step.saturating_add(step)));
             moves += rate * fresh.max(carried);
             decay += rate * f64::from(optimizer.weight_decay);
@@ -66,6 +105,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::moments::MomentFormat;
 
     fn optimizer(beta1: f32, beta2: f32, weight_decay: f32) -> OptimizerSettings {
         OptimizerSettings {
@@ -78,6 +118,7 @@ mod tests {
             epsilon: 1e-8,
             weight_decay,
             clip_norm: 1.0,
+            moments: MomentFormat::F32,
         }
     }
 

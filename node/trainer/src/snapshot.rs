@@ -7,7 +7,8 @@
 //! The digest is the BLAKE3 of these bytes. BLAKE3 is a tree, so that any 16 KiB of a state can be proven against its digest,
 //! and a state that is handed on is a blob like any other, named by the digest that the trace has. What is frozen is not in it:
 //! that is the round's start state, which the ledger names. A parameter without moments, as AdamW has not seen a gradient of
-//! it, has zeros; going on from those gives the same bits.
+//! it, has zeros; going on from those gives the same bits. Moments that are held in eight bits stand here as the numbers that
+//! they mean, which packs to the same eight bits again.
 
 use talkoot_protocol::digest::Digest;
 
@@ -16,7 +17,7 @@ use crate::{
     backend::{Backend, BackendError},
     contribution::Layout,
     model::Model,
-    moments::Moments,
+    moments::{Moments, eight_bit::Side},
     state::State,
 };
 
@@ -126,16 +127,10 @@ impl<B: Backend> Moment<'_, '_, B> {
         let backend = self.model.backend();
         for (name, elements) in self.layout.tensors() {
             part(&backend.download(self.model.parameter(name))?);
-            match self.optimizer.moments_of(name) {
-                Some((first, second)) => {
-                    part(&backend.download(first)?);
-                    part(&backend.download(second)?);
-                }
-                None => {
-                    let none = vec![0.0; *elements as usize];
-                    part(&none);
-                    part(&none);
-                }
+            let elements = *elements as usize;
+            for side in [Side::First, Side::Second] {
+                let moment = self.optimizer.moment(backend, name, elements, side)?;
+                part(&moment.unwrap_or_else(|| vec![0.0; elements]));
             }
         }
         Ok(())

@@ -25,6 +25,7 @@ use talkoot_trainer::{
     },
     model::{Batch, Model, Sample},
     modules::{Module, trainable},
+    moments::MomentFormat,
     snapshot::Snapshot,
     state::State,
     trace::{StepRecord, Trace, points},
@@ -41,6 +42,7 @@ fn plan(trainable: &[Module], steps: u64, packs: u64) -> InnerPlan {
         epsilon: 1e-8,
         weight_decay: 0.01,
         clip_norm: 1.0,
+        moments: MomentFormat::F32,
     };
     let steps = (0..steps).map(|step| vec![(2 * step) % packs, (2 * step + 1) % packs]).collect();
     InnerPlan {
@@ -202,8 +204,13 @@ fn a_member_may_stop_early_and_the_steps_done_are_a_prefix() {
 fn a_state_between_two_steps_is_all_that_the_rest_needs() {
     let (config, packs) = (tiny_model(), packs(1, 8));
     let start = State::initial(&config, 5);
-    for trainable in [vec![Module::Merger], Module::ALL.to_vec()] {
-        let whole_plan = plan(&trainable, 4, 8);
+    for (trainable, moments) in [
+        (vec![Module::Merger], MomentFormat::F32),
+        (Module::ALL.to_vec(), MomentFormat::F32),
+        (Module::ALL.to_vec(), MomentFormat::EightBit),
+    ] {
+        let mut whole_plan = plan(&trainable, 4, 8);
+        whole_plan.optimizer.moments = moments;
         let whole = run(&whole_plan, &packs).unwrap();
         let layout = Layout::trained(&config, &trainable).unwrap();
         // the first two steps, and what they end with as the bytes that the digest names
@@ -231,6 +238,22 @@ fn a_state_between_two_steps_is_all_that_the_rest_needs() {
             points(4, 2).collect::<Vec<_>>()
         );
     }
+}
+
+#[test]
+fn moments_in_eight_bits_train_nearly_alike_and_never_the_same() {
+    let packs = packs(1, 40);
+    let plain = plan(&Module::ALL, 50, 40);
+    let mut packed = plain.clone();
+    packed.optimizer.moments = MomentFormat::EightBit;
+    let (plain, packed) = (run(&plain, &packs).unwrap(), run(&packed, &packs).unwrap());
+    // no moment has been packed before the second step's update, so that two losses are the same
+    assert_eq!(packed.trace.steps[..2], plain.trace.steps[..2]);
+    assert_ne!(packed.trace.steps[3..], plain.trace.steps[3..]);
+    let last = |outcome: &InnerOutcome| outcome.trace.steps[40..].iter().map(|step| step.loss).sum::<f32>();
+    let (with, without) = (last(&packed), last(&plain));
+    println!("losses of the last ten steps: {with} with 8 bits, {without} with 32");
+    assert!((with - without).abs() < 0.1 * without, "{with} with 8 bits, {without} with 32");
 }
 
 #[test]

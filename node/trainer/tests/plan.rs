@@ -16,6 +16,7 @@ use talkoot_trainer::{
     inner::{InnerPlan, Normalisation, OptimizerSettings, Start, run_inner_steps_on},
     model::Keep,
     modules::Module,
+    moments::MomentFormat,
     plan::{self, Class, Device, Load, MomentType, Offload, Setting, Task, Values},
     state::State,
 };
@@ -85,6 +86,7 @@ fn steps(trainable: &[Module], packs: u64) -> InnerPlan {
         epsilon: 1e-8,
         weight_decay: 0.0,
         clip_norm: 1.0,
+        moments: MomentFormat::F32,
     };
     InnerPlan {
         trainable: trainable.to_vec(),

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 pub use terms::{
     Aggregation, AggregationRule, Assignment, Contribution, Deadlines, Gates, InnerState, Membership,
-    ModuleGroup, Normalisation, Optimizer, Stage, Terms, Tolerance, Verification, VerificationClass,
+    ModuleGroup, MomentFormat, Normalisation, Optimizer, Stage, Terms, Tolerance, Verification,
+    VerificationClass,
 };
 pub use validate::ManifestError;
 
@@ -289,6 +290,29 @@ pub(crate) mod tests {
         terms.verification.class = VerificationClass::Exact;
         let error = terms.validate().unwrap_err().to_string();
         assert!(error.contains("absent, as the class exact compares bytes"), "{error}");
+    }
+
+    #[test]
+    fn the_format_of_moments_is_written_only_where_it_is_said() {
+        let bare = Terms::from_toml(EXAMPLE_TOML).unwrap();
+        let encoded = canonical::to_bytes(&bare.stages[0].optimizer);
+        assert_eq!(encoded[0], 0xa8, "a map of eight, as before there was a choice");
+        let mut ids = std::collections::BTreeSet::new();
+        for (word, format) in [("f32", MomentFormat::F32), ("8bit", MomentFormat::EightBit)] {
+            let text =
+                EXAMPLE_TOML.replace("clip_norm = 1.0", &format!("clip_norm = 1.0\nmoments = \"{word}\""));
+            let terms = Terms::from_toml(&text).unwrap();
+            assert_eq!(terms.stages[0].optimizer.moments, Some(format));
+            assert_eq!(Terms::from_toml(&terms.to_toml().unwrap()).unwrap(), terms);
+            let encoded = canonical::to_bytes(&terms.stages[0].optimizer);
+            assert_eq!(encoded[encoded.len() - 2..], [8, format as u8]);
+            let manifest = Manifest { terms, ..example_manifest(&Keypair::from_seed([1; 32])) };
+            assert_eq!(Manifest::from_bytes(&manifest.to_bytes()).unwrap(), manifest);
+            ids.insert(manifest.id());
+        }
+        assert_eq!(ids.len(), 2, "the run's name says how moments are held");
+        let wrong = EXAMPLE_TOML.replace("clip_norm = 1.0", "clip_norm = 1.0\nmoments = \"4bit\"");
+        assert!(Terms::from_toml(&wrong).unwrap_err().to_string().contains("4bit"));
     }
 
     #[test]

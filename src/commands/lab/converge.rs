@@ -8,6 +8,7 @@ use talkoot_laboratory::{
     Material,
     converge::{Curve, Method, Size, Trial, summarise, table, write_plots},
 };
+use talkoot_trainer::moments::MomentFormat;
 
 use crate::commands::say;
 
@@ -52,6 +53,9 @@ pub(crate) struct Converge {
     /// Bits of a kept value.
     #[arg(long, value_name = "BITS", default_value_t = 2)]
     bits: u8,
+    /// How the inner optimiser's moments are held: f32, 8bit.
+    #[arg(long, value_delimiter = ',', value_name = "FORMAT", default_value = "f32")]
+    moments: Vec<MomentFormat>,
     /// Training pictures that are drawn.
     #[arg(long, value_name = "N", default_value_t = 1500)]
     pictures: usize,
@@ -100,7 +104,11 @@ impl Converge {
             for &size in &self.sizes {
                 for &members in &self.members {
                     for &inner_steps in &self.inner_steps {
-                        trials.extend(self.methods.iter().map(|&method| Trial {
+                        let ways = self
+                            .methods
+                            .iter()
+                            .flat_map(|&method| self.moments.iter().map(move |&moments| (method, moments)));
+                        trials.extend(ways.map(|(method, moments)| Trial {
                             method,
                             size,
                             members,
@@ -113,6 +121,7 @@ impl Converge {
                             chunk: self.chunk,
                             k: self.k,
                             bits: self.bits,
+                            moments,
                         }));
                     }
                 }

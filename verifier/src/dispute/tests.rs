@@ -10,7 +10,7 @@ use talkoot_protocol::{
     digest::{BlobRef, Digest},
     event::{Commit, DivergentPart, Finding, RoundOpen, Seat},
     identity::Keypair,
-    manifest::{Bindings, DatasetBinding, InnerState, Manifest, ModuleGroup, Terms},
+    manifest::{Bindings, DatasetBinding, InnerState, Manifest, ModuleGroup, MomentFormat, Terms},
     run::Round,
 };
 use talkoot_trainer::{
@@ -240,8 +240,13 @@ fn another_start_state_is_told_without_a_step() {
 
 #[test]
 fn what_follows_from_the_last_step_is_judged_without_a_step() {
-    for inner_state in [InnerState::Fresh, InnerState::Public] {
-        let world = World::new(inner_state);
+    for (inner_state, moments) in [
+        (InnerState::Fresh, None),
+        (InnerState::Public, None),
+        (InnerState::Public, Some(MomentFormat::EightBit)),
+    ] {
+        let mut world = World::new(inner_state);
+        world.manifest.terms.stages[0].optimizer.moments = moments;
         let truth = world.honest();
         let honest = world.commit(&truth);
         let trace = truth.trace.to_bytes();

@@ -1,4 +1,7 @@
-use talkoot_trainer::backend::{AdamWStep, Backend};
+use talkoot_trainer::{
+    backend::{AdamWStep, Backend},
+    moments::eight_bit::Side,
+};
 
 use super::{Case, Results, downloaded, random};
 
@@ -6,6 +9,11 @@ const LEN: usize = 1003;
 
 pub(super) fn cases<B: Backend + 'static>() -> Vec<Case<B>> {
     let mut cases = vec![Case::new("activations", activations), Case::new("AdamW", optimiser)];
+    cases.extend([1, 2, 255, 256, 257, 2049, 4999].map(|len| {
+        Case::new(format!("AdamW with {len} moments in eight bits"), move |backend: &B| {
+            eight_bit(backend, len)
+        })
+    }));
     cases.extend([0, 1, 17, 65_535, 65_536, 200_003].map(|len| {
         Case::new(format!("squares of {len}"), move |backend: &B| {
             let bits = backend.sum_of_squares(&backend.upload(&random(len, 1))?)?.to_bits();
@@ -40,21 +48,50 @@ fn activations<B: Backend>(backend: &B) -> Results {
     Ok(results)
 }
 
+const STEP: AdamWStep = AdamWStep {
+    beta1: 0.9,
+    beta2: 0.95,
+    epsilon: 1e-8,
+    step_size: 1e-2,
+    root_correction: 0.7,
+    gradient_factor: 0.25,
+};
+
 fn optimiser<B: Backend>(backend: &B) -> Results {
-    let step = AdamWStep {
-        beta1: 0.9,
-        beta2: 0.95,
-        epsilon: 1e-8,
-        step_size: 1e-2,
-        root_correction: 0.7,
-        gradient_factor: 0.25,
-    };
     let there = |seed| backend.upload(&random(LEN, seed));
     let squares: Vec<f32> = random(LEN, 3).iter().map(|x| x * x).collect();
     let (gradient, mut first, mut second) = (there(1)?, there(2)?, backend.upload(&squares)?);
     let mut parameter = there(4)?;
     for keep in [0.999, 1.0] {
-        backend.adamw(step, keep, &gradient, &mut first, &mut second, &mut parameter)?;
+        backend.adamw(STEP, keep, &gradient, &mut first, &mut second, &mut parameter)?;
     }
     downloaded(backend, [&first, &second, &parameter])
+}
+
+/// Four steps: ordinary numbers, without and with a bound, then a gradient with what is infinite and what is none, then one that is tiny throughout.
+/// Words of codes are compared in halves, since some of them would be NaN, which all count as equal.
+fn eight_bit<B: Backend>(backend: &B, len: usize) -> Results {
+    let spread = |seed| -> Vec<f32> {
+        random(len, seed).iter().zip(random(len, seed + 9)).map(|(x, e)| x * (12.0 * e).exp2()).collect()
+    };
+    let squares: Vec<f32> = spread(3).iter().map(|x| x * x).collect();
+    let (mut first, mut second) =
+        (backend.upload(&Side::First.pack(&spread(2)))?, backend.upload(&Side::Second.pack(&squares))?);
+    let mut parameter = backend.upload(&random(len, 4))?;
+    let mut results = Vec::new();
+    let mut wild = spread(5);
+    wild[len / 2] = f32::NAN;
+    wild[len - 1] = f32::INFINITY;
+    wild[0] = -0.0;
+    let tiny = vec![1e-38; len];
+    for (gradient, most) in [(spread(1), f32::INFINITY), (spread(6), 1.25), (wild, 1.25), (tiny, 1.25)] {
+        let gradient = backend.upload(&gradient)?;
+        backend.adamw_eight_bit(STEP, 0.999, most, &gradient, &mut first, &mut second, &mut parameter)?;
+        for words in downloaded(backend, [&first, &second])? {
+            let halves = words.iter().flat_map(|word| [word.to_bits() >> 16, word.to_bits() & 0xffff]);
+            results.push(halves.map(|half| half as f32).collect());
+        }
+        results.extend(downloaded(backend, [&parameter])?);
+    }
+    Ok(results)
 }

@@ -4,6 +4,7 @@
 
 mod context;
 mod cublaslt;
+mod lanes;
 mod survey;
 
 use std::{
@@ -15,12 +16,14 @@ use std::{
 use cudarc::driver::{result, sys};
 
 pub use self::cublaslt::{NoLibrary, library, workspace_bytes};
+pub use self::lanes::{Event, Pinned};
 pub use self::survey::{Gpu, Missing, Survey, survey};
 use self::{
     context::{Context, said},
     cublaslt::CublasLt,
+    lanes::Streams,
 };
-use super::{Argument, Device, DeviceError, Shape};
+use super::{Argument, Device, DeviceError, Lane, Shape};
 use crate::{
     kernels::Kernel,
     multiply::{Description, Operands},
@@ -38,6 +41,7 @@ pub struct Driver {
     context: Arc<Context>,
     gpu: Gpu,
     loaded: Mutex<Loaded>,
+    streams: Mutex<Option<Streams>>,
 }
 
 /// What was handed to the driver so far, and what it made of it.
@@ -104,7 +108,13 @@ impl Driver {
         let gpu = gpus.into_iter().nth(index).ok_or(Missing::NoSuchGpu { index, count })?;
         gpu.usable()?;
         let context = Context::of(&gpu).map_err(|error| Missing::Refused { reason: error.to_string() })?;
-        Ok(Self { context: Arc::new(context), gpu, loaded: Mutex::default(), products: OnceLock::new() })
+        Ok(Self {
+            context: Arc::new(context),
+            gpu,
+            loaded: Mutex::default(),
+            products: OnceLock::new(),
+            streams: Mutex::default(),
+        })
     }
 
     /// What it is.
@@ -120,6 +130,17 @@ impl Driver {
     pub fn memory(&self) -> Result<(usize, usize), DeviceError> {
         self.context.enter()?;
         result::mem_get_info().map_err(said)
+    }
+
+    /// A lane's stream; those of copies come into being when the first is wanted. The context becomes the current one.
+    fn stream(&self, lane: Lane) -> Result<sys::CUstream, DeviceError> {
+        self.context.enter()?;
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = match *streams {
+            Some(known) => known,
+            None => *streams.insert(Streams::new()?),
+        };
+        Ok(known.of(lane))
     }
 
     /// The driver's handle of a kernel; its file is handed to the driver when the first of its kernels is wanted.
@@ -177,6 +198,7 @@ impl Driver {
         let module = module.map_err(|error| match said(error) {
             DeviceError::OutOfMemory { .. } => DeviceError::OutOfMemory { bytes: text.as_bytes().len() },
             DeviceError::Failed { reason } => failed(format!("{file}: {reason}")),
+            other @ DeviceError::OutOfHostMemory { .. } => other,
         })?;
         Ok(Handle(module))
     }
@@ -188,6 +210,8 @@ fn failed(reason: String) -> DeviceError {
 
 impl Device for Driver {
     type Memory = Memory;
+    type Pinned = Pinned;
+    type Event = Event;
 
     fn name(&self) -> &str {
         &self.gpu.name
@@ -271,6 +295,68 @@ impl Device for Driver {
     fn synchronise(&self) -> Result<(), DeviceError> {
         self.context.enter()?;
         result::ctx::synchronize().map_err(said)
+    }
+
+    fn pin(&self, bytes: usize) -> Result<Pinned, DeviceError> {
+        self.context.enter()?;
+        Pinned::new(Arc::clone(&self.context), bytes)
+    }
+
+    fn read_pinned(&self, from: &Pinned, at: usize, to: &mut [u8]) -> Result<(), DeviceError> {
+        self.synchronise()?;
+        // SAFETY: the part lies inside its allocation, which no copy writes now; nobody has a reference into it.
+        unsafe { from.part(at, to.len()).copy_to_nonoverlapping(to.as_mut_ptr(), to.len()) };
+        Ok(())
+    }
+
+    fn write_pinned(&self, from: &[u8], to: &Pinned, at: usize) -> Result<(), DeviceError> {
+        self.synchronise()?;
+        // SAFETY: as above; no copy reads it now.
+        unsafe { to.part(at, from.len()).copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+        Ok(())
+    }
+
+    fn copy_to_device(
+        &self,
+        from: &Pinned,
+        from_at: usize,
+        to: &Memory,
+        to_at: usize,
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        let stream = self.stream(Lane::ToDevice)?;
+        // SAFETY: the part lies inside its allocation, and is bytes; the driver alone reads it until the copy is done.
+        let from = unsafe { std::slice::from_raw_parts(from.part(from_at, bytes), bytes) };
+        // SAFETY: both parts lie inside their allocations, which wait for copies under way when they are dropped.
+        unsafe { result::memcpy_htod_async(to.part(to_at, bytes), from, stream) }.map_err(said)
+    }
+
+    fn copy_to_host(
+        &self,
+        from: &Memory,
+        from_at: usize,
+        to: &Pinned,
+        to_at: usize,
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        let stream = self.stream(Lane::ToHost)?;
+        // SAFETY: the part lies inside its allocation, and is bytes; the driver alone writes it until the copy is done.
+        let to = unsafe { std::slice::from_raw_parts_mut(to.part(to_at, bytes), bytes) };
+        // SAFETY: both parts lie inside their allocations, which wait for copies under way when they are dropped.
+        unsafe { result::memcpy_dtoh_async(to, from.part(from_at, bytes), stream) }.map_err(said)
+    }
+
+    fn event(&self) -> Result<Event, DeviceError> {
+        self.context.enter()?;
+        Event::new(Arc::clone(&self.context))
+    }
+
+    fn record(&self, event: &Event, lane: Lane) -> Result<(), DeviceError> {
+        event.record(self.stream(lane)?)
+    }
+
+    fn wait(&self, lane: Lane, event: &Event) -> Result<(), DeviceError> {
+        event.wait(self.stream(lane)?)
     }
 }
 

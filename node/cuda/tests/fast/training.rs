@@ -10,6 +10,7 @@ use talkoot_trainer::{
     cpu::Cpu,
     inner::{InnerPlan, Normalisation, OptimizerSettings, Start, run_inner_steps_on},
     modules::Module,
+    moments::MomentFormat,
     presets::{Shape, model_of},
     state::State,
 };
@@ -50,6 +51,7 @@ fn train<B: Backend>(backend: &B, steps: usize) -> (Vec<(f32, f32)>, String) {
         epsilon: 1e-8,
         weight_decay: 0.01,
         clip_norm: 1.0,
+        moments: MomentFormat::F32,
     };
     let plan = InnerPlan {
         trainable: Module::ALL.to_vec(),

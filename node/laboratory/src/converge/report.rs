@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, io, path::Path};
 
 use serde::Serialize;
+use talkoot_trainer::moments::MomentFormat;
 
 use super::{
     chart::{self, Axis, Line},
@@ -26,6 +27,8 @@ pub struct Summary {
     pub lossy: bool,
     /// Whether members had different speeds.
     pub uneven: bool,
+    /// How the inner moments were held.
+    pub moments: MomentFormat,
     /// The seeds.
     pub seeds: Vec<u64>,
     /// Held-out loss at the end by seed, in nats per learned token.
@@ -45,11 +48,11 @@ pub struct Summary {
 }
 
 /// Everything about a trial but its method and seed.
-type Kind = (Size, usize, usize, bool, bool);
+type Kind = (Size, usize, usize, bool, bool, MomentFormat);
 
 fn kind(curve: &Curve) -> Kind {
     let trial = &curve.trial;
-    (trial.size, trial.members, trial.inner_steps, trial.lossy, trial.uneven)
+    (trial.size, trial.members, trial.inner_steps, trial.lossy, trial.uneven, trial.moments)
 }
 
 /// Joins trials that differ in nothing but their seed.
@@ -74,6 +77,7 @@ fn summary(group: &[&Curve]) -> Summary {
         inner_steps: first.trial.inner_steps,
         lossy: first.trial.lossy,
         uneven: first.trial.uneven,
+        moments: first.trial.moments,
         seeds: group.iter().map(|curve| curve.trial.seed).collect(),
         loss: losses.iter().sum::<f64>() / losses.len() as f64,
         losses,
@@ -102,11 +106,12 @@ pub fn table(summaries: &[Summary]) -> String {
         let of_moments = line.factor_bytes * line.rounds as f64 / line.bytes.max(1) as f64;
         let share = if line.factor_bytes > 0.0 { percent(of_moments) } else { String::new() };
         text.push_str(&format!(
-            "| {:.2} M | {} | {} | {trouble} | {} | {:.3} | {} | {} | {} | {share} |\n",
+            "| {:.2} M | {} | {} | {trouble} | {}{} | {:.3} | {} | {} | {} | {share} |\n",
             line.parameters as f64 / 1e6,
             line.members,
             line.inner_steps,
             line.method.name(),
+            if line.moments == MomentFormat::EightBit { ", 8-bit moments" } else { "" },
             line.loss,
             losses.join(" "),
             percent(line.accuracy),
@@ -137,12 +142,13 @@ pub fn write_plots(curves: &[Curve], folder: &Path) -> io::Result<Vec<String>> {
         kinds.entry(kind(curve)).or_default().entry(curve.trial.method).or_default().push(curve);
     }
     let mut names = Vec::new();
-    for ((size, members, inner_steps, lossy, uneven), methods) in kinds {
+    for ((size, members, inner_steps, lossy, uneven, moments), methods) in kinds {
         let base = format!(
-            "{}-{members}-members-h{inner_steps}{}{}",
+            "{}-{members}-members-h{inner_steps}{}{}{}",
             format!("{size:?}").to_lowercase(),
             if lossy { "-lossy" } else { "" },
-            if uneven { "-uneven" } else { "" }
+            if uneven { "-uneven" } else { "" },
+            if moments == MomentFormat::EightBit { "-8bit" } else { "" }
         );
         for axis in [Axis::Tokens, Axis::Bytes] {
             let lines: Vec<Line> =

@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use talkoot_trainer::moments::MomentFormat;
+
 use super::*;
 use crate::Material;
 
@@ -21,6 +23,7 @@ fn trial(method: Method) -> Trial {
         chunk: 4096,
         k: 64,
         bits: 2,
+        moments: MomentFormat::F32,
     }
 }
 
@@ -54,6 +57,18 @@ fn all_methods_start_alike_and_learn() {
     assert_ne!(loss(Method::Fresh, 2), loss(Method::Carried, 2));
     assert_ne!(loss(Method::Fresh, 2), loss(Method::Public, 2));
     assert_ne!(loss(Method::Public, 2), loss(Method::PublicSecond, 2));
+}
+
+#[test]
+fn moments_in_eight_bits_learn_something_else_from_the_first_step_with_a_past_on() {
+    let plain = run(&trial(Method::Public));
+    let packed = run(&Trial { moments: MomentFormat::EightBit, ..trial(Method::Public) });
+    assert_eq!(packed.points[0], plain.points[0]);
+    assert_ne!(packed.points[2].loss, plain.points[2].loss);
+    let off = (packed.points[2].loss - plain.points[2].loss).abs();
+    assert!(off < 0.05 * plain.points[2].loss, "{:?} and {:?}", packed.points, plain.points);
+    let text = table(&summarise(&[plain, packed]));
+    assert!(text.contains("| public |") && text.contains("| public, 8-bit moments |"), "{text}");
 }
 
 #[test]

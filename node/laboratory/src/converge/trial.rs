@@ -13,6 +13,7 @@ use talkoot_trainer::{
     evaluate::{EvaluateError, mean_loss},
     inner::{InnerError, InnerPlan, Normalisation, OptimizerSettings},
     modules::{Module, trainable},
+    moments::MomentFormat,
     presets::{Shape, demo_model, model_of},
     state::State,
 };
@@ -149,6 +150,9 @@ pub struct Trial {
     pub k: u32,
     /// Bits of a kept value.
     pub bits: u8,
+    /// How the inner optimiser's moments are held.
+    #[serde(default)]
+    pub moments: MomentFormat,
 }
 
 /// Where a training stands after a round.
@@ -304,6 +308,7 @@ impl Trial {
                 epsilon: 1e-8,
                 weight_decay: 0.01,
                 clip_norm: 1.0,
+                moments: self.moments,
             },
             normalisation: Normalisation::Token,
             first_step,

@@ -131,6 +131,7 @@ mod tests {
     use crate::{
         contribution::{ErrorFeedback, Layout, Origin, encode, visit},
         inner::OptimizerSettings,
+        moments::MomentFormat,
     };
 
     const ELEMENTS: usize = 300;
@@ -151,6 +152,7 @@ mod tests {
             epsilon: 1e-8,
             weight_decay: 0.0,
             clip_norm: 1.0,
+            moments: MomentFormat::F32,
         };
         Reach::new(&optimizer, 0, 10, false)
     }

@@ -13,6 +13,7 @@ use crate::{
     backend::Backend,
     model::{Batch, Keep, Model, ModelError},
     modules::{Module, trainable},
+    moments::MomentFormat,
     presets::{Shape, model_of},
     state::State,
 };
@@ -59,6 +60,7 @@ pub fn bits<B: Backend>(backend: &B, describe: &str, keep: Keep) -> Result<Bits,
         epsilon: 1e-8,
         weight_decay: 0.01,
         decay: DecayRule::Matrices,
+        moments: MomentFormat::F32,
     };
     let mut optimizer = AdamW::new(settings, &config);
     let mut hash = None;

@@ -139,8 +139,7 @@ pub fn answer(
 }
 
 /// What holds in the exact class and on processors.
-const NO_SUCH_SETTING: &str =
-    "the exact class is f32 throughout, and a processor knows no other and has nowhere to offload to";
+const NO_SUCH_SETTING: &str = "the exact class is f32 throughout, its moments f32 or 8-bit, and a processor knows no other and has nowhere to offload to";
 
 /// Of two settings that take the same time, the one that rounds less comes first.
 fn roughness(choice: &Choice) -> (bool, bool, u8) {

@@ -378,4 +378,17 @@ impl Backend for Dry {
     ) -> Done {
         Ok(())
     }
+
+    fn adamw_eight_bit(
+        &self,
+        _: AdamWStep,
+        _: f32,
+        _: f32,
+        _: &Length,
+        _: &mut Length,
+        _: &mut Length,
+        _: &mut Length,
+    ) -> Done {
+        Ok(())
+    }
 }

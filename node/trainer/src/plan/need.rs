@@ -5,16 +5,18 @@ use serde::Serialize;
 use super::{
     Load, PlanError,
     memory::{self, Peak},
-    rehearsal::{Rehearsal, Role},
-    rooms::Rooms,
+    rehearsal::{Rehearsal, Role, two_steps},
+    rooms::{Rooms, SLICE_WORDS, SLOTS},
     setting::{Class, Device, Offload, Setting, Values},
 };
 use crate::{
+    backend::Backend,
     config::ModelConfig,
     contribution::{CodecSettings, Layout},
     cpu,
     model::Keep,
     modules::{Module, trainable},
+    moments::MomentFormat,
 };
 
 /// Something that takes memory.
@@ -71,8 +73,6 @@ pub struct Task<'a> {
 
 /// Memory that a driver takes for itself and for kernels. An assumption.
 const CONTEXT: u64 = 512 << 20;
-/// Numbers of a slice in which offloaded moments come and go; two are under way.
-const SLICE: u64 = 16 << 20;
 
 impl<'a> Task<'a> {
     /// Training `modules` of a model.
@@ -115,6 +115,16 @@ impl<'a> Task<'a> {
         &self.load
     }
 
+    /// Plays two steps of the task on a device, as they are trained, but for the numbers: what it then has taken is what
+    /// training takes. Weights are of any value.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`] when the device has no room, or packs are too short to learn from.
+    pub fn play<B: Backend>(&self, backend: &B, keep: Keep, moments: MomentFormat) -> Result<(), PlanError> {
+        two_steps(backend, self.config, &self.trained, &self.load, (keep, moments), &|_| ())
+    }
+
     /// Runs the trainer's code on a device that only counts, once for each way of keeping values.
     ///
     /// # Errors
@@ -151,7 +161,7 @@ impl Rehearsed<'_> {
             Keep::Everything => &self.everything,
         };
         let (device, mut host) = match setting.device {
-            Device::Cpu { threads } => (Vec::new(), self.on_processor(rehearsal, threads)),
+            Device::Cpu { threads } => (Vec::new(), self.on_processor(rehearsal, setting, threads)),
             Device::Gpu => self.on_gpu(rehearsal, setting),
         };
         host.extend(self.around());
@@ -166,8 +176,12 @@ impl Rehearsed<'_> {
         }
     }
 
-    fn on_processor(&self, rehearsal: &Rehearsal, threads: usize) -> Vec<Item> {
-        let peak = memory::on_shelf(rehearsal, &|_, numbers| 4 * numbers);
+    fn on_processor(&self, rehearsal: &Rehearsal, setting: Setting, threads: usize) -> Vec<Item> {
+        let bytes = |role: Role, numbers: u64| match role {
+            Role::Moment => setting.moments.bytes(numbers),
+            _ => 4 * numbers,
+        };
+        let peak = memory::on_shelf(rehearsal, &bytes);
         let blocks = threads as u64 * cpu::product_room(self.task.widest);
         let mut items = items(&peak, "buffers on the shelf, for the next of their size");
         items.push(Item { name: "packed blocks of matrix products, per thread", bytes: blocks });
@@ -216,10 +230,9 @@ impl Rehearsed<'_> {
 
     /// Memory on the GPU through which offloaded numbers come and go.
     fn staging(&self, setting: Setting) -> u64 {
-        let slice = 2 * 2 * setting.moments.bytes(SLICE.min(self.task.layout.elements()));
         match setting.offload {
             Offload::Nothing => 0,
-            Offload::Moments => slice,
+            Offload::Moments => (SLOTS * 2 * 4 * SLICE_WORDS) as u64,
             // a gradient is whole before it goes, and the next one is made meanwhile
             Offload::Optimizer => {
                 let trained = self.task.parameters.iter().filter(|(_, trained, _)| *trained);

@@ -1,5 +1,7 @@
 //! Two steps on a device that only counts.
 
+use std::cell::Cell;
+
 use super::{
     Load, PlanError,
     dry::{Dry, Event, Mark, Operations},
@@ -7,9 +9,11 @@ use super::{
 };
 use crate::{
     adamw::{AdamW, AdamWSettings, DecayRule, global_norm},
+    backend::Backend,
     config::ModelConfig,
     inner::{Normalisation, step_gradients},
     model::{Keep, Model},
+    moments::MomentFormat,
 };
 
 /// What a buffer was for.
@@ -39,7 +43,7 @@ pub(super) struct Rehearsal {
 }
 
 impl Rehearsal {
-    /// Runs the trainer's own code; the second of two steps is like all that follow, with moments in place.
+    /// Remembers [`two_steps`].
     pub(super) fn run(
         config: &ModelConfig,
         trained: &[String],
@@ -48,27 +52,15 @@ impl Rehearsal {
         rooms: Rooms,
     ) -> Result<Self, PlanError> {
         let dry = Dry::new(rooms);
-        let mut model = Model::unfilled(&dry, config)?.with_keep(keep);
-        let settings = AdamWSettings {
-            beta1: 0.9,
-            beta2: 0.95,
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-            decay: DecayRule::Matrices,
+        let of_a_step = Cell::new(Operations::default());
+        let mark = |mark: Mark| {
+            dry.mark(mark);
+            if mark == Mark::Moved {
+                of_a_step.set(dry.count());
+            }
         };
-        let mut optimizer = AdamW::new(settings, config);
-        let packs = load.samples(config);
-        let mut operations = Operations::default();
-        for _ in 0..2 {
-            dry.mark(Mark::Step);
-            let found = step_gradients(&model, trained, &packs, Normalisation::Token)?;
-            dry.mark(Mark::Gradients);
-            let gradients = found.gradients.ok_or(PlanError::NothingLearned)?;
-            global_norm(&dry, &gradients)?;
-            optimizer.step(&mut model, &gradients, 0.0, 1.0)?;
-            dry.mark(Mark::Moved);
-            operations = dry.count();
-        }
+        two_steps(&dry, config, trained, load, (keep, MomentFormat::F32), &mark)?;
+        let operations = of_a_step.get();
         let events = dry.events();
         let whole = |counted: u128| counted / u128::from(load.rehearsed()) * u128::from(load.packs);
         Ok(Self {
@@ -77,6 +69,39 @@ impl Rehearsal {
             operations: Operations { executed: whole(operations.executed), model: whole(operations.model) },
         })
     }
+}
+
+/// The building of a model and two steps: the trainer's own code. The second step is like all that follow, with moments in
+/// place. `mark` hears where it is.
+pub(super) fn two_steps<B: Backend>(
+    backend: &B,
+    config: &ModelConfig,
+    trained: &[String],
+    load: &Load,
+    (keep, moments): (Keep, MomentFormat),
+    mark: &dyn Fn(Mark),
+) -> Result<(), PlanError> {
+    let mut model = Model::unfilled(backend, config)?.with_keep(keep);
+    let settings = AdamWSettings {
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+        decay: DecayRule::Matrices,
+        moments,
+    };
+    let mut optimizer = AdamW::new(settings, config);
+    let packs = load.samples(config);
+    for _ in 0..2 {
+        mark(Mark::Step);
+        let found = step_gradients(&model, trained, &packs, Normalisation::Token)?;
+        mark(Mark::Gradients);
+        let gradients = found.gradients.ok_or(PlanError::NothingLearned)?;
+        global_norm(backend, &gradients)?;
+        optimizer.step(&mut model, &gradients, 0.0, 1.0)?;
+        mark(Mark::Moved);
+    }
+    Ok(())
 }
 
 /// What each buffer was for, from when it came and went.

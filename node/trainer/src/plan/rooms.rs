@@ -16,6 +16,13 @@ pub(super) enum Rooms {
 /// than the products.
 pub const GPU_LOGITS: usize = 1 << 26;
 
+/// Words of four bytes of each moment in a slice that comes from the host and goes back: 16 MiB of each, a millisecond of a
+/// bus's time, next to which starting a copy is nothing.
+pub const SLICE_WORDS: usize = 4 << 20;
+
+/// Slices on the device at a time: one comes, one is worked on, one goes.
+pub const SLOTS: usize = 3;
+
 /// Rows of hidden states whose logits a GPU holds at a time.
 pub fn gpu_logit_rows(vocabulary: usize, rows: usize) -> usize {
     const FEWEST: usize = 128;

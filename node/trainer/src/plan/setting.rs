@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::Keep;
+use crate::{model::Keep, moments::eight_bit::packed_words};
 
 /// What computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -37,7 +37,7 @@ pub enum MomentType {
     F32,
     /// 2 bytes a number.
     Bf16,
-    /// A byte a number, and an f32 scale for every 256.
+    /// A byte a number, and an f32 scale for every 256; where the run's terms say so, since it decides bits.
     EightBit,
 }
 
@@ -93,12 +93,10 @@ fn keep_word<S: serde::Serializer>(keep: &Keep, serializer: S) -> Result<S::Ok, 
 impl MomentType {
     /// Bytes of `numbers` moments of one kind.
     pub fn bytes(self, numbers: u64) -> u64 {
-        /// Numbers that share a scale.
-        const BLOCK: u64 = 256;
         match self {
             Self::F32 => 4 * numbers,
             Self::Bf16 => 2 * numbers,
-            Self::EightBit => numbers + 4 * numbers.div_ceil(BLOCK),
+            Self::EightBit => 4 * packed_words(numbers as usize) as u64,
         }
     }
 }
@@ -124,10 +122,10 @@ impl Setting {
         all
     }
 
-    /// The exact class is defined in f32, and on a processor there is nowhere to offload to.
+    /// The exact class is defined in f32 and in moments of eight bits, and on a processor there is nowhere to offload to.
     fn makes_sense(&self) -> bool {
         let f32_alone = [self.values, self.frozen] == [Values::F32; 2];
-        let plain = self.moments == MomentType::F32 && f32_alone;
+        let plain = self.moments != MomentType::Bf16 && f32_alone;
         match (self.device, self.class) {
             (Device::Cpu { .. }, Class::Fast) => false,
             (Device::Cpu { .. }, Class::Exact) => plain && self.offload == Offload::Nothing,
@@ -152,12 +150,11 @@ impl Setting {
             lacks.push("frozen weights in bf16");
         }
         match self.moments {
-            MomentType::F32 => {}
+            MomentType::F32 | MomentType::EightBit => {}
             MomentType::Bf16 => lacks.push("moments in bf16"),
-            MomentType::EightBit => lacks.push("moments in 8 bits"),
         }
-        if self.offload != Offload::Nothing {
-            lacks.push("offloading to host memory");
+        if self.offload == Offload::Optimizer {
+            lacks.push("weights and gradients in host memory");
         }
         lacks
     }

@@ -142,6 +142,24 @@ pub struct Optimizer {
     /// Greatest global norm of a gradient.
     #[n(7)]
     pub clip_norm: Real,
+    /// How the moments are held between steps; as they are when left out.
+    #[n(8)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moments: Option<MomentFormat>,
+}
+
+/// How the moments of the inner optimizer are held between steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[cbor(index_only)]
+pub enum MomentFormat {
+    /// As they are, 4 bytes a number.
+    #[serde(rename = "f32")]
+    #[n(0)]
+    F32,
+    /// Rounded to one of 255 numbers for each block of 256, a byte a number: six bytes less for every trained parameter.
+    #[serde(rename = "8bit")]
+    #[n(1)]
+    EightBit,
 }
 
 /// The contribution codec (`SparseLoCo`, arXiv 2508.15706).
