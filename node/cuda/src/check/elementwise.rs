@@ -1,6 +1,6 @@
 use talkoot_trainer::{
     backend::{AdamWStep, Backend},
-    moments::eight_bit::Side,
+    moments::eight_bit::{Side, packed_words},
 };
 
 use super::{Case, Results, downloaded, random};
@@ -14,6 +14,7 @@ pub(super) fn cases<B: Backend + 'static>() -> Vec<Case<B>> {
             eight_bit(backend, len)
         })
     }));
+    cases.push(Case::new("first moments half way between two levels", half_way));
     cases.extend([0, 1, 17, 65_535, 65_536, 200_003].map(|len| {
         Case::new(format!("squares of {len}"), move |backend: &B| {
             let bits = backend.sum_of_squares(&backend.upload(&random(len, 1))?)?.to_bits();
@@ -94,4 +95,19 @@ fn eight_bit<B: Backend>(backend: &B, len: usize) -> Results {
         results.extend(downloaded(backend, [&parameter])?);
     }
     Ok(results)
+}
+
+/// A gradient that becomes the first moment as it is, every number of which is as near to one level as to the next.
+fn half_way<B: Backend>(backend: &B) -> Results {
+    let codes: Vec<u8> = (0..128).collect();
+    let words = codes.as_chunks::<4>().0.iter().map(|four| f32::from_bits(u32::from_le_bytes(*four)));
+    let levels = Side::First.unpack(&std::iter::once(1.0).chain(words).collect::<Vec<f32>>(), 128);
+    let mut gradient: Vec<f32> = levels.windows(2).map(|pair| 0.5 * (pair[0] + pair[1])).collect();
+    gradient.push(1.0);
+    let step = AdamWStep { beta1: 0.0, beta2: 0.0, gradient_factor: 1.0, ..STEP };
+    let len = gradient.len();
+    let [mut first, mut second] = [backend.zeros(packed_words(len))?, backend.zeros(packed_words(len))?];
+    let (gradient, mut parameter) = (backend.upload(&gradient)?, backend.zeros(len)?);
+    backend.adamw_eight_bit(step, 1.0, 2.0, &gradient, &mut first, &mut second, &mut parameter)?;
+    Ok(vec![Side::First.unpack(&backend.download(&first)?, len)])
 }

@@ -153,8 +153,10 @@ impl Setting {
             MomentType::F32 | MomentType::EightBit => {}
             MomentType::Bf16 => lacks.push("moments in bf16"),
         }
-        if self.offload == Offload::Optimizer {
-            lacks.push("weights and gradients in host memory");
+        match self.offload {
+            Offload::Nothing => {}
+            Offload::Moments => lacks.push("an option of `talkoot node` for moments in host memory"),
+            Offload::Optimizer => lacks.push("weights and gradients in host memory"),
         }
         lacks
     }
