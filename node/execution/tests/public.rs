@@ -233,6 +233,27 @@ fn runs_take_the_version_that_their_inner_state_needs_and_no_other() {
 }
 
 #[test]
+fn what_speaks_of_another_round_member_or_work_does_not_enter() {
+    let world = world(InnerState::Fresh, None);
+    let honest = world.first_round();
+    assert_eq!(world.dropped(&honest), []);
+    let changes: [fn(&mut (MemberId, Commit, Vec<u8>)); 4] = [
+        |(_, commit, _)| commit.round += 1,
+        |(member, ..)| *member = Keypair::from_seed([77; 32]).id(),
+        |(_, commit, _)| commit.steps -= 1,
+        |(_, commit, _)| commit.tokens += 1,
+    ];
+    for change in changes {
+        let mut lied = honest.clone();
+        change(&mut lied[1]);
+        let reasons = world.dropped(&lied);
+        assert_eq!(reasons.len(), 1, "{reasons:?}");
+        assert_eq!(reasons[0].0, lied[1].0);
+        assert!(reasons[0].1.contains("speaks of another round, member"), "{}", reasons[0].1);
+    }
+}
+
+#[test]
 fn a_loud_contribution_and_a_copy_do_not_pass_the_gates() {
     let gates = Gates { norm_low: Real::new(0.2), norm_high: Real::new(3.0), overlap: Real::new(0.9) };
     let gated = world(InnerState::Fresh, Some(gates));
