@@ -7,3 +7,6 @@ cd "$(dirname "$0")/.."
 # One at a time: the machine's processors are what the time-outs are measured against.
 cargo test --test nat -- --ignored --test-threads 1
 cargo test --test real_life -- --ignored --test-threads 1
+
+# Every defence switched off in a copy of the tree, one at a time: its test has to fail. Needs Python 3.11 and one build.
+python3 tests/defences/switch_off.py

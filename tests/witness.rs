@@ -55,6 +55,7 @@ fn nothing_is_published_without_a_quorum_and_members_keep_receipts() {
     let node = world.member("node", "node", &[]);
     let verifier = world.member("verifier", "verifier", &[]);
     world.wait_until("the coordinator's complaint", || {
+        assert_eq!(world.state().size(), 1, "only what was there before anybody was served");
         coordinator.log().contains("nothing is published until a quorum of witnesses has cosigned")
     });
     let complaint = coordinator.log();
@@ -182,6 +183,7 @@ fn a_restored_ledger_is_refused_and_its_witnesses_know_why() {
     let coordinator = world.coordinator_with(&["--claim-copy"]);
     let _node = world.member("node", "node", &[]);
     world.wait_until("the coordinator's complaint", || {
+        assert_eq!(world.state().size(), 1, "only what was there before anybody was served");
         coordinator.log().contains("this folder may be an old copy, restored from a backup")
     });
     assert!(world.state().size() < before, "no other history is published");

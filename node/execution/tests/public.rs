@@ -7,6 +7,8 @@ mod support;
 use support::{STEPS, blobs, member, world};
 use talkoot_execution::{Arithmetic, Job, codec_settings, encode_end, execute_steps, layout_of, moments_of};
 use talkoot_protocol::{
+    event::Commit,
+    identity::{Keypair, MemberId},
     manifest::{Gates, InnerState},
     real::Real,
 };
@@ -114,6 +116,27 @@ fn runs_take_the_version_that_their_inner_state_needs_and_no_other() {
     let surplus = fresh.dropped(&with);
     assert_eq!(surplus.len(), 3);
     assert!(surplus[0].1.contains("with second moments that the run has no use for"), "{}", surplus[0].1);
+}
+
+#[test]
+fn what_speaks_of_another_round_member_or_work_does_not_enter() {
+    let world = world(InnerState::Fresh, None);
+    let honest = world.first_round();
+    assert_eq!(world.dropped(&honest), []);
+    let changes: [fn(&mut (MemberId, Commit, Vec<u8>)); 4] = [
+        |(_, commit, _)| commit.round += 1,
+        |(member, ..)| *member = Keypair::from_seed([77; 32]).id(),
+        |(_, commit, _)| commit.steps -= 1,
+        |(_, commit, _)| commit.tokens += 1,
+    ];
+    for change in changes {
+        let mut lied = honest.clone();
+        change(&mut lied[1]);
+        let reasons = world.dropped(&lied);
+        assert_eq!(reasons.len(), 1, "{reasons:?}");
+        assert_eq!(reasons[0].0, lied[1].0);
+        assert!(reasons[0].1.contains("speaks of another round, member"), "{}", reasons[0].1);
+    }
 }
 
 #[test]

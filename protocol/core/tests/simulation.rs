@@ -193,6 +193,12 @@ fn each_rule_is_named_when_it_is_broken() {
 
     let open = next_event(&world.state, &world.around).unwrap();
     assert!(matches!(world.say(&trainers[0], &open), Err(RuleError::NotTheOperator { .. })));
+    let mut elsewhere = open;
+    if let Event::RoundOpen(open) = &mut elsewhere {
+        open.start_state = BlobRef::of(b"weights of its own");
+    }
+    let refused = world.say(&operator, &elsewhere);
+    assert!(matches!(refused, Err(RuleError::Mismatch { field: "start_state", .. })), "{refused:?}");
     world.conduct();
 
     let good = world.commit_of(&trainers[0]);
@@ -219,6 +225,7 @@ fn each_rule_is_named_when_it_is_broken() {
         field(world.say(&trainers[0], &commit(|c| c.feedback_in = Some(BlobRef::of(b"made up"))))),
         "feedback_in"
     );
+    assert_eq!(field(world.say(&trainers[0], &commit(|c| c.contribution.bytes = 1 << 40))), "contribution");
     world.commit(&trainers[0]);
     assert!(matches!(world.say(&trainers[0], &commit(|_| ())), Err(RuleError::AlreadySaid { .. })));
 
@@ -247,12 +254,29 @@ fn each_rule_is_named_when_it_is_broken() {
         world.say(&verifier, &Event::Verdict(verdict)).unwrap();
     }
     let fail = Verdict { round: 0, commit: drawn[0], finding: failed(), deviation: None };
-    world.say(&verifier, &Event::Verdict(fail.clone())).unwrap();
+    let verdict = world.say(&verifier, &Event::Verdict(fail.clone())).unwrap();
     assert!(matches!(world.say(&verifier, &Event::Verdict(fail)), Err(RuleError::AlreadySaid { .. })));
     assert!(
         matches!(world.say(&operator, &close), Err(RuleError::FoundFalse { .. })),
         "a friend cannot be spared"
     );
+    let exclude = |commit: u64| {
+        let failed = ExclusionReason::FailedCheck(verdict);
+        let reason = if commit == drawn[0] { failed } else { ExclusionReason::NotRevealed };
+        talkoot_protocol::event::Exclusion { commit, reason }
+    };
+    let commits = world.state.round().unwrap().seal.as_ref().unwrap().commits.clone();
+    let nobody = Event::RoundClose(talkoot_protocol::event::RoundClose {
+        round: 0,
+        included: Vec::new(),
+        excluded: commits.iter().map(|(_, commit)| exclude(*commit)).collect(),
+    });
+    match world.say(&operator, &nobody) {
+        Err(RuleError::TooEarly { waiting, .. }) => {
+            assert!(waiting.contains("still be revealed"), "{waiting}")
+        }
+        other => panic!("blobs may come until the deadline: {other:?}"),
+    }
     world.conduct();
     assert_eq!(world.phase(), Phase::Closed);
 

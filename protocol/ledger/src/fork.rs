@@ -18,6 +18,7 @@ use data_encoding::{BASE64, HEXLOWER};
 
 use crate::{
     checkpoint::{CheckpointError, SignedCheckpoint},
+    encoding,
     note::{MAX_NOTE_BYTES, VerifierKey},
     reader::{self, ReadError, TileSource},
     tree::{Hash, MAX_PROOF_HASHES, ProofError, verify_consistency},
@@ -137,11 +138,8 @@ impl Fork {
             bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(NoFork::Malformed(name))
         };
         let lines = text("proof")?;
-        let hash = |line: &str| {
-            let bytes = BASE64.decode(line.as_bytes()).ok()?;
-            Some(Hash(bytes.try_into().ok()?))
-        };
-        let hashes: Option<Vec<Hash>> = lines.lines().take(MAX_PROOF_HASHES + 2).map(hash).collect();
+        let hashes = lines.lines().take(MAX_PROOF_HASHES + 2).map(encoding::hash);
+        let hashes: Option<Vec<Hash>> = hashes.collect();
         let hashes = hashes.filter(|hashes| hashes.len() <= MAX_PROOF_HASHES + 1);
         let (root, proof) =
             hashes.as_deref().and_then(<[Hash]>::split_first).ok_or(NoFork::Malformed("proof"))?;

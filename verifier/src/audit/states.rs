@@ -1,5 +1,8 @@
 //! From the first weights to the last: every aggregation computed again, and a share of the training.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, OnceLock},

@@ -367,6 +367,10 @@ impl Shop {
 
     /// Sends what answers a request, and with `last` nothing more.
     async fn say(&self, send: &mut SendStream, response: &Response, last: bool) -> Result<(), String> {
+        if last {
+            // before all slices: an asker that waits behind them for a word takes us for gone
+            let _ = send.set_priority(i32::MAX);
+        }
         let header = wire::encode(response).map_err(|error| error.to_string())?;
         self.write(send, &header, Urgency::Now).await?;
         if last { send.finish().map_err(|error| error.to_string()) } else { Ok(()) }

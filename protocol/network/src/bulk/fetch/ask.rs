@@ -130,17 +130,20 @@ async fn take(bulk: &Inner, mut stream: RecvStream, wanted: Wanted) -> Outcome {
     while !incoming.is_complete() && result.is_none() {
         match read(bulk, &mut stream, &mut buffer, wanted.urgency).await {
             Ok(Some(got)) => {
+                let before = incoming.proven_bytes();
                 if let Err(offset) = incoming.feed(&buffer[..got]) {
                     result = Some(Outcome::Lied(offset));
+                } else if incoming.proven_bytes() > before {
+                    // group by group: of many slices that share a slow line none may end for seconds
+                    let now = Instant::now();
+                    wanted.moved.iter().for_each(|moved| moved.touch(now));
+                    bulk.flowing.came(wanted.urgency, now);
                 }
             }
             Ok(None) => result = Some(Outcome::Failed("the slice ends too early".to_owned())),
             Err(reason) => result = Some(Outcome::Failed(reason)),
         }
         if incoming.proven_bytes() >= WRITE_BYTES || incoming.is_complete() || result.is_some() {
-            let now = Instant::now();
-            wanted.moved.iter().for_each(|moved| moved.touch(now));
-            bulk.flowing.came(wanted.urgency, now);
             let (proven, partial) = (incoming.take_proven(), wanted.partial.clone());
             if let Err(error) = blocking(move || partial.write(proven)).await {
                 return Outcome::Broken(error);

@@ -50,12 +50,16 @@ async fn what_a_member_has_of_a_blob_is_served_while_it_fetches_the_rest() {
 async fn a_download_of_a_hidden_blob_is_shown_to_nobody() {
     let table = table();
     let (a, b) = (listed(1, &table).await, listed(2, &table).await);
-    let blob = BlobRef::of(&content(1 << 20, 2));
-    let _partial = a.store.partial(blob).unwrap();
-    assert!(a.store.visible_partial(&blob.digest).is_some());
-    fs::write(a._dir.path().join("hidden").join(blob.digest.to_string()), "").unwrap();
+    let blob = b.store.put(&content(1 << 20, 2)).unwrap();
+    let partial = a.store.partial(blob).unwrap();
+    give(&b.store, &partial, 0, 512 << 10);
     let request = Request::Pieces { digest: *blob.digest.as_bytes(), bytes: blob.bytes, first: 0 };
-    let (response, _) = b.bulk.0.dialler.ask(a.id, a.bulk.local_addr(), &request).await.unwrap();
+    let ask = || b.bulk.0.dialler.ask(a.id, a.bulk.local_addr(), &request);
+    let (response, _) = ask().await.unwrap();
+    let half = wire::Held::of([true, true, false, false].into_iter());
+    assert_eq!(response, Response::Pieces { seeder: false, held: half }, "half of it is here to be shown");
+    fs::write(a._dir.path().join("hidden").join(blob.digest.to_string()), "").unwrap();
+    let (response, _) = ask().await.unwrap();
     assert_eq!(response, Response::Pieces { seeder: false, held: wire::Held::Nothing });
 }
 
