@@ -183,7 +183,6 @@ fn a_restored_ledger_is_refused_and_its_witnesses_know_why() {
     let coordinator = world.coordinator_with(&["--claim-copy"]);
     let _node = world.member("node", "node", &[]);
     world.wait_until("the coordinator's complaint", || {
-        assert_eq!(world.state().size(), 1, "only what was there before anybody was served");
         coordinator.log().contains("this folder may be an old copy, restored from a backup")
     });
     assert!(world.state().size() < before, "no other history is published");

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use talkoot_cuda::{
     Cuda,
-    choice::{Choice, Unfit, find, open},
+    choice::{Choice, Room, Unfit, find, open},
     device::{Device, Driver},
 };
 use talkoot_execution::{Engine, choose_engine};
@@ -20,6 +20,10 @@ pub(super) struct Trains {
     /// `talkoot plan` says how many a model needs.
     #[arg(long, value_name = "GIB", value_parser = gibibytes)]
     device_memory: Option<usize>,
+    /// Keep the optimiser's moments in the host's memory, from where they visit the GPU in slices: for models that it has no
+    /// room for. They take 8 bytes a trained parameter, 2 where the run holds them in 8 bits. `talkoot plan` says when it helps.
+    #[arg(long)]
+    moments_on_host: bool,
 }
 
 /// Bytes of a number of GiB.
@@ -36,7 +40,8 @@ impl Trains {
     /// Opens the device, has it show that its bits are those of the exact class, and makes it the process's.
     pub(super) fn prepare(self) -> Result<()> {
         let mut why: Option<Unfit> = None;
-        let gpu = open(self.device, self.device_memory, &mut why)?;
+        let room = Room { slab: self.device_memory, moments_on_host: self.moments_on_host };
+        let gpu = open(self.device, room, &mut why)?;
         match (&gpu, why) {
             (Some(gpu), _) => tracing::info!(device = gpu.device().name(), "training on the GPU"),
             (None, Some(why)) => tracing::info!(%why, "training on the processor"),

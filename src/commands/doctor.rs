@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 use talkoot_cuda::{
-    choice::{Choice, open},
+    choice::{Choice, Room, open},
     device::{Device, Gpu, library, survey},
 };
 use talkoot_trainer::cpu::{Isa, Level};
@@ -69,7 +69,7 @@ impl Doctor {
         let (cuda_version, gpus) = survey().map_or((None, Vec::new()), |s| (Some(s.cuda_version), s.gpus));
         let mut why = None;
         // what was asked for and is not there is a finding, no failure
-        let gpu = open(self.device, None, &mut why).unwrap_or_else(|unfit| {
+        let gpu = open(self.device, Room::default(), &mut why).unwrap_or_else(|unfit| {
             why = Some(unfit);
             None
         });

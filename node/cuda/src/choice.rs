@@ -6,6 +6,7 @@ use talkoot_trainer::{
     contribution::{CodecSettings, ErrorFeedback, Layout, Origin, encode},
     measure::{GRADIENTS, WEIGHTS, bits},
     model::{Keep, ModelError},
+    plan::SLICE_WORDS,
 };
 
 use crate::{
@@ -117,9 +118,8 @@ pub enum Unfit {
 /// # Errors
 ///
 /// [`Unfit`] when the device fails, or its hashes or bytes are others.
-pub fn proven<D: Device>(device: D) -> Result<Cuda<D>, Unfit> {
-    let name = device.name().to_owned();
-    let cuda = Cuda::new(device);
+pub fn proven<D: Device>(cuda: Cuda<D>) -> Result<Cuda<D>, Unfit> {
+    let name = cuda.device().name().to_owned();
     let found =
         bits(&cuda, &name, Keep::Inputs).map_err(|source| Unfit::Failed { name: name.clone(), source })?;
     if found.gradients != GRADIENTS || found.weights != WEIGHTS {
@@ -174,20 +174,41 @@ pub fn find(choice: Choice, why: &mut Option<Unfit>) -> Result<Option<Driver>, M
     }
 }
 
-/// The same, and the GPU is [`proven`], with `slab` bytes of its memory taken at once or as work goes.
+/// What a GPU's memory is used for, and how.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Room {
+    /// Bytes that are taken at once; memory is asked for as work goes without it.
+    pub slab: Option<usize>,
+    /// Whether the optimiser's moments rest in the host's memory and visit the GPU in slices.
+    pub moments_on_host: bool,
+}
+
+impl Room {
+    /// A device whose memory is used so.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] when it has not so much of it.
+    pub fn on<D: Device>(self, device: D) -> Result<Cuda<Opened<D>>, DeviceError> {
+        let opened = Opened::new(device, self.slab)?;
+        if self.moments_on_host { Cuda::offloading(opened, SLICE_WORDS) } else { Ok(Cuda::new(opened)) }
+    }
+}
+
+/// The same, and the GPU is [`proven`] with its memory used as `room` says.
 ///
 /// # Errors
 ///
 /// [`Unfit`] when a GPU was asked for by name and cannot be used.
 pub fn open(
     choice: Choice,
-    slab: Option<usize>,
+    room: Room,
     why: &mut Option<Unfit>,
 ) -> Result<Option<Cuda<Opened<Driver>>>, Unfit> {
     let Some(driver) = find(choice, why)? else { return Ok(None) };
     let name = driver.name().to_owned();
     let no_room = |source| Unfit::NoRoom { name, source };
-    match Opened::new(driver, slab).map_err(no_room).and_then(proven) {
+    match room.on(driver).map_err(no_room).and_then(proven) {
         Err(unfit) if choice == Choice::Auto => {
             *why = Some(unfit);
             Ok(None)
@@ -230,11 +251,11 @@ mod tests {
             return;
         }
         let mut why = None;
-        assert!(open(Choice::Auto, None, &mut why).unwrap().is_none());
+        assert!(open(Choice::Auto, Room::default(), &mut why).unwrap().is_none());
         let auto = why.unwrap().to_string();
         assert!(auto.contains("driver"), "{auto}");
-        let asked = open(Choice::Cuda(0), None, &mut None).unwrap_err().to_string();
+        let asked = open(Choice::Cuda(0), Room::default(), &mut None).unwrap_err().to_string();
         assert_eq!(asked, auto);
-        assert!(open(Choice::Cpu, None, &mut None).unwrap().is_none());
+        assert!(open(Choice::Cpu, Room::default(), &mut None).unwrap().is_none());
     }
 }

@@ -2,7 +2,11 @@
 //! processor's; and so has a whole training.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
-use talkoot_cuda::{Cuda, check::check, choice::proven};
+use talkoot_cuda::{
+    Cuda,
+    check::check,
+    choice::{Room, proven},
+};
 use talkoot_emulator::{Emulator, Fault, Order};
 use talkoot_trainer::{
     backend::{Backend, BackendError},
@@ -91,8 +95,10 @@ fn no_room_is_an_error_that_says_how_much_was_wanted() {
 fn a_device_trains_only_after_it_has_shown_the_hashes() {
     let Some(emulator) = Emulator::new(Order::Backward) else { return };
     emulator.faults().add(Fault::LostAt { launch: 3 });
-    let said = proven(emulator).unwrap_err().to_string();
+    let said = proven(Cuda::new(emulator)).unwrap_err().to_string();
     assert!(said.contains("failed when it was tried") && said.contains("CUDA_ERROR"), "{said}");
     let Some(emulator) = Emulator::new(Order::Backward) else { return };
-    proven(emulator).unwrap();
+    // what training takes of the emulated memory is far below it, and moments visit in slices
+    let room = Room { slab: Some(1 << 30), moments_on_host: true };
+    proven(room.on(emulator).unwrap()).unwrap();
 }

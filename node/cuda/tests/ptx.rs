@@ -131,7 +131,8 @@ fn the_fast_class_multiplies_on_tensor_cores_and_begins_with_their_generation() 
             let entries = text.matches(".visible .entry ").count();
             assert_eq!(entries, file.kernels.len(), "kernels of {}", file.path);
             let products = text.matches("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32").count();
-            assert_eq!(products > 0, file.path != "fast/cross_entropy.cu", "{products} in {}", file.path);
+            let multiplies = !["fast/cross_entropy.cu", "fast/round.cu"].contains(&file.path);
+            assert_eq!(products > 0, multiplies, "{products} in {}", file.path);
             let atomic = |word: &str| word.starts_with("atom.") || word.starts_with("red.");
             assert!(!text.split_whitespace().any(atomic), "atomics in {}", file.path);
         }

@@ -34,7 +34,10 @@ const PACKS: usize = 4;
 const NEARLY_A_COPY: f64 = 0.8;
 
 /// Who learns from its packs learns at least so much of what it learns for others.
-const LEAST_SHARE: f64 = 0.5;
+const LEAST_OF_OTHERS: f64 = 0.5;
+
+/// And so much of what the best of the round does: seats differ in steps, and packs in what there is to learn.
+const LEAST_OF_BEST: f64 = 0.2;
 
 /// Norms that a median says something about.
 const FEWEST_NORMS: usize = 3;
@@ -61,16 +64,19 @@ impl Signals {
         self.assigned - self.random
     }
 
-    /// What is odd about it, if anything, next to the norms of all contributions of its round that are at hand. Bounds are wide:
-    /// a suspicion costs every verifier a replay.
-    pub fn oddity(&self, norms: &[f64]) -> Option<Signal> {
+    /// What is odd about it, if anything, next to all contributions of its round that are at hand. Bounds are wide: a suspicion
+    /// costs every verifier a replay.
+    pub fn oddity(&self, all: &[Self]) -> Option<Signal> {
         if self.overlap >= NEARLY_A_COPY {
             return Some(Signal::Overlap);
         }
-        if self.assigned <= 0.0 || self.assigned < self.random * LEAST_SHARE {
+        // Noise gains next to nothing, and that may be more than nothing.
+        let best = all.iter().map(|other| other.assigned).fold(0.0, f64::max);
+        let least = (self.random * LEAST_OF_OTHERS).max(best * LEAST_OF_BEST);
+        if self.assigned <= 0.0 || self.assigned < least {
             return Some(Signal::Gain);
         }
-        let mut norms = norms.to_vec();
+        let mut norms: Vec<f64> = all.iter().map(|other| other.norm).collect();
         norms.sort_by(f64::total_cmp);
         let usual = norms.get(norms.len() / 2).copied().filter(|_| norms.len() >= FEWEST_NORMS)?;
         let is_usual = (usual * NORMS.0..=usual * NORMS.1).contains(&self.norm);
@@ -213,15 +219,22 @@ mod tests {
     #[test]
     fn each_oddity_is_told_by_its_signal_and_honest_work_has_none() {
         let honest = Signals { assigned: 0.02, random: 0.015, norm: 1.0, overlap: 0.4 };
-        let norms = [0.8, 1.0, 1.1, 1.2];
-        assert_eq!(honest.oddity(&norms), None);
-        assert_eq!(Signals { assigned: -0.001, random: -0.01, ..honest }.oddity(&norms), Some(Signal::Gain));
-        assert_eq!(Signals { assigned: 0.005, ..honest }.oddity(&norms), Some(Signal::Gain));
-        assert_eq!(Signals { norm: 0.2, ..honest }.oddity(&norms), Some(Signal::Norm));
-        assert_eq!(Signals { norm: 3.5, ..honest }.oddity(&norms), Some(Signal::Norm));
-        assert_eq!(Signals { norm: 3.5, ..honest }.oddity(&norms[..2]), None, "two have no usual norm");
-        assert_eq!(Signals { norm: f64::NAN, ..honest }.oddity(&norms), Some(Signal::Norm));
-        assert_eq!(Signals { overlap: 0.95, ..honest }.oddity(&norms), Some(Signal::Overlap));
+        let all = [0.8, 1.0, 1.1, 1.2].map(|norm| Signals { norm, ..honest });
+        assert_eq!(honest.oddity(&all), None);
+        assert_eq!(Signals { assigned: -0.001, random: -0.01, ..honest }.oddity(&all), Some(Signal::Gain));
+        assert_eq!(
+            Signals { assigned: 0.005, ..honest }.oddity(&all),
+            Some(Signal::Gain),
+            "less than elsewhere"
+        );
+        let noise = Signals { assigned: 0.003, random: 0.0, ..honest };
+        assert_eq!(noise.oddity(&all), Some(Signal::Gain), "less than others");
+        assert_eq!(noise.oddity(&[noise]), None, "there is nobody to be held against");
+        assert_eq!(Signals { norm: 0.2, ..honest }.oddity(&all), Some(Signal::Norm));
+        assert_eq!(Signals { norm: 3.5, ..honest }.oddity(&all), Some(Signal::Norm));
+        assert_eq!(Signals { norm: 3.5, ..honest }.oddity(&all[..2]), None, "two have no usual norm");
+        assert_eq!(Signals { norm: f64::NAN, ..honest }.oddity(&all), Some(Signal::Norm));
+        assert_eq!(Signals { overlap: 0.95, ..honest }.oddity(&all), Some(Signal::Overlap));
     }
 
     #[test]

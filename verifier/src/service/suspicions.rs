@@ -37,7 +37,10 @@ impl Verifier {
         for member in members {
             let measured = self.measure(round, *member, Arc::clone(&start), seed);
             match tokio::time::timeout(patience, measured).await {
-                Ok(Ok((index, signals))) => seen.push((*member, index, signals)),
+                Ok(Ok((index, signals))) => {
+                    tracing::info!(round = number, member = %member.short(), ?signals, "second signals");
+                    seen.push((*member, index, signals));
+                }
                 Ok(Err(reason)) => {
                     tracing::info!(round = number, member = %member.short(), reason, "no second signals");
                 }
@@ -46,9 +49,9 @@ impl Verifier {
                 }
             }
         }
-        let norms: Vec<f64> = seen.iter().map(|(.., signals)| signals.norm).collect();
+        let all: Vec<Signals> = seen.iter().map(|(.., signals)| *signals).collect();
         let odd = seen.iter().filter_map(|(member, index, signals)| {
-            let signal = signals.oddity(&norms)?;
+            let signal = signals.oddity(&all)?;
             tracing::warn!(round = number, member = %member.short(), ?signal, ?signals, "this contribution is odd");
             Some((*index, signal, signals.assigned))
         });

@@ -53,7 +53,8 @@ impl<D: Device> Fast<D> {
         if !self.class().has_library() {
             return Ok(None);
         }
-        let lent = match self.scratch_bytes(NAME, len * BYTES) {
+        // The kernel writes two at a time.
+        let lent = match self.scratch_bytes(NAME, len.next_multiple_of(2) * BYTES) {
             // our own kernels need no such copy, so that a model which fits without the library fits with it
             Err(BackendError::OutOfMemory { .. }) => return Ok(None),
             lent => lent?,

@@ -140,9 +140,6 @@ impl Setting {
             return Vec::new();
         }
         let mut lacks = Vec::new();
-        if self.class == Class::Fast {
-            lacks.push("runs of the fast class on a GPU");
-        }
         if self.values == Values::Bf16 {
             lacks.push("intermediate values in bf16");
         }
@@ -154,8 +151,7 @@ impl Setting {
             MomentType::Bf16 => lacks.push("moments in bf16"),
         }
         match self.offload {
-            Offload::Nothing => {}
-            Offload::Moments => lacks.push("an option of `talkoot node` for moments in host memory"),
+            Offload::Nothing | Offload::Moments => {}
             Offload::Optimizer => lacks.push("weights and gradients in host memory"),
         }
         lacks
