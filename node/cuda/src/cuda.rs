@@ -154,7 +154,7 @@ impl<D: Device, C: Class> Backend for Cuda<D, C> {
 
     fn zeros_at_rest(&self, len: usize) -> Done<Buffer<D>> {
         /// As many zeros as are written at a time.
-        const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+        static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
         if self.offload.is_none() {
             return self.zeros(len);
         }

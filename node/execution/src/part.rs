@@ -40,7 +40,7 @@ pub struct Part {
 ///
 /// # Errors
 ///
-/// [`ExecutionError`] as [`execute`](crate::execute), and when the state is none of this job.
+/// [`ExecutionError`] as [`execute`](crate::execute()), and when the state is none of this job.
 pub fn execute_steps(
     job: &Job<'_>,
     from: Option<(usize, &Snapshot)>,

@@ -123,7 +123,8 @@ fn what_speaks_of_another_round_member_or_work_does_not_enter() {
     let world = world(InnerState::Fresh, None);
     let honest = world.first_round();
     assert_eq!(world.dropped(&honest), []);
-    let changes: [fn(&mut (MemberId, Commit, Vec<u8>)); 4] = [
+    type Change = fn(&mut (MemberId, Commit, Vec<u8>));
+    let changes: [Change; 4] = [
         |(_, commit, _)| commit.round += 1,
         |(member, ..)| *member = Keypair::from_seed([77; 32]).id(),
         |(_, commit, _)| commit.steps -= 1,
