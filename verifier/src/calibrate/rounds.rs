@@ -55,22 +55,8 @@ impl<'a> Rehearsal<'a> {
         // In the middle of the schedule, where learning rates are not yet small and no longer warming up.
         let first_step = u64::from(stage.rounds / 2) * u64::from(stage.inner_steps);
         let round = Round {
-            open,
-            open_ms: 0,
             first_step: first_step.max(u64::from(stage.optimizer.warmup_steps)),
-            precedent: None,
-            confirmations: 1,
-            has_canaries: false,
-            work: Vec::new(),
-            commits: BTreeMap::new(),
-            late: BTreeMap::new(),
-            seal: None,
-            draws: BTreeMap::new(),
-            verdicts: Vec::new(),
-            suspicions: BTreeMap::new(),
-            opened: BTreeMap::new(),
-            close: None,
-            outcomes: BTreeMap::new(),
+            ..Round::of(open, Vec::new())
         };
         Ok(Self {
             start: of.start.clone(),

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test are part of the test")]
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::ops::ControlFlow;
 
 use talkoot_execution::{Arithmetic, Executed, Job, compare, execute, execute_steps, layout_of};
 use talkoot_protocol::{
@@ -57,29 +57,14 @@ impl World {
         };
         let member = Keypair::from_seed([1; 32]).id();
         let steps = (0..u64::from(STEPS)).map(|step| vec![step % 8, (step + 3) % 8]).collect();
-        let round = Round {
-            work: vec![Work { member, steps, positions: Vec::new() }],
-            open: RoundOpen {
-                round: 3,
-                stage: 0,
-                start_state: BlobRef::of(b"state"),
-                seats: vec![Seat { member, steps: STEPS }],
-            },
-            open_ms: 0,
-            first_step: 2,
-            precedent: None,
-            confirmations: 1,
-            has_canaries: false,
-            commits: BTreeMap::new(),
-            late: BTreeMap::new(),
-            seal: None,
-            draws: BTreeMap::new(),
-            verdicts: Vec::new(),
-            suspicions: BTreeMap::new(),
-            opened: BTreeMap::new(),
-            close: None,
-            outcomes: BTreeMap::new(),
+        let open = RoundOpen {
+            round: 3,
+            stage: 0,
+            start_state: BlobRef::of(b"state"),
+            seats: vec![Seat { member, steps: STEPS }],
         };
+        let round =
+            Round { first_step: 2, ..Round::of(open, vec![Work { member, steps, positions: Vec::new() }]) };
         let start = State::initial(&config, 1);
         Self { manifest: Manifest { terms, bindings }, config, round, start, packs: packs.collect() }
     }

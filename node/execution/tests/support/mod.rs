@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
+use std::{ops::ControlFlow, sync::Arc};
 
 use talkoot_execution::{
     Arithmetic, Executed, Job, aggregate, codec_settings, execute, layout_of, moments_of,
@@ -75,29 +75,9 @@ impl World {
             steps: (0..u64::from(STEPS)).map(|step| vec![(at + step) % 8, (at + step + 3) % 8]).collect(),
             positions: Vec::new(),
         });
-        Round {
-            work: work.collect(),
-            open: RoundOpen {
-                round: number,
-                stage: 0,
-                start_state: BlobRef::of(b"state"),
-                seats: seats.clone(),
-            },
-            open_ms: 0,
-            first_step: number * u64::from(STEPS),
-            precedent,
-            confirmations: 1,
-            has_canaries: false,
-            commits: BTreeMap::new(),
-            late: BTreeMap::new(),
-            seal: None,
-            draws: BTreeMap::new(),
-            verdicts: Vec::new(),
-            suspicions: BTreeMap::new(),
-            opened: BTreeMap::new(),
-            close: None,
-            outcomes: BTreeMap::new(),
-        }
+        let open =
+            RoundOpen { round: number, stage: 0, start_state: BlobRef::of(b"state"), seats: seats.clone() };
+        Round { first_step: number * u64::from(STEPS), precedent, ..Round::of(open, work.collect()) }
     }
 
     pub(crate) fn job<'a>(&'a self, round: &'a Round, who: MemberId, precedent: &'a [Vec<u8>]) -> Job<'a> {

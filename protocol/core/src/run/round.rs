@@ -159,16 +159,17 @@ impl Round {
         self.work.get(at)
     }
 
-    /// The same round with the seat of one member and nothing that was said.
-    pub fn seat_alone(&self, member: &MemberId) -> Self {
+    /// A round of which nothing is known but what it was opened with and what its seats are to do: the first of its stage, whose
+    /// accusations one verifier settles, without canaries.
+    pub fn of(open: RoundOpen, work: Vec<Work>) -> Self {
         Self {
-            open: self.open.clone(),
-            open_ms: self.open_ms,
-            first_step: self.first_step,
-            precedent: self.precedent.clone(),
-            confirmations: self.confirmations,
-            has_canaries: self.has_canaries,
-            work: self.work_of(member).cloned().into_iter().collect(),
+            open,
+            open_ms: 0,
+            first_step: 0,
+            precedent: None,
+            confirmations: 1,
+            has_canaries: false,
+            work,
             commits: BTreeMap::new(),
             late: BTreeMap::new(),
             seal: None,
@@ -178,6 +179,18 @@ impl Round {
             opened: BTreeMap::new(),
             close: None,
             outcomes: BTreeMap::new(),
+        }
+    }
+
+    /// The same round with the seat of one member and nothing that was said.
+    pub fn seat_alone(&self, member: &MemberId) -> Self {
+        Self {
+            open_ms: self.open_ms,
+            first_step: self.first_step,
+            precedent: self.precedent.clone(),
+            confirmations: self.confirmations,
+            has_canaries: self.has_canaries,
+            ..Self::of(self.open.clone(), self.work_of(member).cloned().into_iter().collect())
         }
     }
 

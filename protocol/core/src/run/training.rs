@@ -1,6 +1,6 @@
 //! Rules of a round's opening, its commits and its seal.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use talkoot_ledger::tree::leaf_hash;
 
@@ -91,22 +91,12 @@ impl RunState {
         self.state = next_state;
         self.settled = self.round.take().map(Arc::new);
         self.round = Some(Round {
-            open: open.clone(),
             open_ms: time_ms,
             first_step,
             precedent,
             confirmations: self.manifest.terms.verification.confirmations.unwrap_or(1),
             has_canaries: self.manifest.terms.verification.canaries.is_some(),
-            work,
-            commits: BTreeMap::new(),
-            late: BTreeMap::new(),
-            seal: None,
-            draws: BTreeMap::new(),
-            verdicts: Vec::new(),
-            suspicions: BTreeMap::new(),
-            opened: BTreeMap::new(),
-            close: None,
-            outcomes: BTreeMap::new(),
+            ..Round::of(open.clone(), work)
         });
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test are part of the test")]
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{fs, path::Path};
 
 use talkoot_ledger::SignerKey;
 use talkoot_protocol::{
@@ -71,24 +71,8 @@ impl World {
 
     /// A round from the first weights that nobody's contribution entered.
     fn round(&self) -> Round {
-        Round {
-            work: Vec::new(),
-            open: RoundOpen { round: 0, stage: 0, start_state: self.start, seats: Vec::new() },
-            open_ms: 0,
-            first_step: 0,
-            precedent: None,
-            confirmations: 1,
-            commits: BTreeMap::new(),
-            late: BTreeMap::new(),
-            seal: None,
-            draws: BTreeMap::new(),
-            verdicts: Vec::new(),
-            has_canaries: false,
-            suspicions: BTreeMap::new(),
-            opened: BTreeMap::new(),
-            close: None,
-            outcomes: BTreeMap::new(),
-        }
+        let open = RoundOpen { round: 0, stage: 0, start_state: self.start, seats: Vec::new() };
+        Round::of(open, Vec::new())
     }
 }
 
