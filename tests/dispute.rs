@@ -9,7 +9,7 @@ use std::{
 };
 
 use support::{TERMS, World, json, run};
-use talkoot_ledger::{Folder, VerifierKey, reader};
+use talkoot_ledger::{Folder, Log, VerifierKey, reader};
 use talkoot_protocol::{
     digest::{BlobRef, Digest},
     entry::{Entry, Statement},
@@ -146,6 +146,22 @@ fn verdict(bytes: Vec<u8>) -> Tampering {
     Box::new(move |bundle| fs::write(bundle.join("verdict"), &bytes).expect("written"))
 }
 
+/// The same entries, in a log that somebody else has signed.
+fn signed_by_another() -> Tampering {
+    Box::new(|bundle| {
+        let ledger = bundle.join("ledger");
+        let key: VerifierKey =
+            fs::read_to_string(ledger.join("log.vkey")).expect("a key").trim().parse().expect("a key");
+        let mut entries = Vec::new();
+        reader::replay(&Folder::new(&ledger), &key, |_, bytes| entries.push(bytes.to_vec()))
+            .expect("the log can be read");
+        fs::remove_dir_all(&ledger).expect("it was there");
+        fs::create_dir_all(&ledger).expect("a folder");
+        let mut log = Log::create(&ledger, "example.org/another", &[3; 32]).expect("a log");
+        log.append(&entries).expect("the same entries");
+    })
+}
+
 /// Ways of tampering with a bundle, and the reason that each is refused for. `key` is the accuser's.
 fn tamperings(folder: &Path, good: &Path, key: &Keypair) {
     let anatomy = anatomy(good);
@@ -170,6 +186,7 @@ fn tamperings(folder: &Path, good: &Path, key: &Keypair) {
         ("no log", remove("ledger/checkpoint".to_owned()), "the bundle's log is refused"),
         ("no key", remove("ledger/log.vkey".to_owned()), "the log's key cannot be read"),
         ("a key that is none", flipped("ledger/log.vkey".to_owned(), 30), "the log's key cannot be read"),
+        ("another's log of the same entries", signed_by_another(), "names another log key"),
         ("no verdict", remove("verdict".to_owned()), "the accuser's verdict cannot be read"),
         ("a verdict that is none", verdict(vec![0xa0]), "the accuser's verdict is refused"),
         (
