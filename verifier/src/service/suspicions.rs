@@ -21,8 +21,8 @@ struct Here {
 
 impl Verifier {
     /// Measures the contributions of `members`, which have been fetched, and suspects the oddest, if one is odd: a verifier may
-    /// suspect one a round. `seed` is unforeseeable, so that nobody trains on the packs that it chooses. What takes longer than
-    /// `patience` a member is left alone.
+    /// suspect one a round. `seed` is unforeseeable, so that nobody trains on the packs that it chooses. Who takes longer than
+    /// `patience` is left alone, and so is everybody after.
     pub(super) async fn suspect(
         &mut self,
         round: &Round,
@@ -31,6 +31,10 @@ impl Verifier {
         seed: u64,
         patience: Duration,
     ) {
+        // Said before, when the draw behind it did not reach the log.
+        if round.suspicions.contains_key(&self.follower.id()) {
+            return;
+        }
         let start = Arc::new(start);
         let number = round.open.round;
         let mut seen: Vec<(MemberId, u64, Signals)> = Vec::new();
@@ -44,8 +48,10 @@ impl Verifier {
                 Ok(Err(reason)) => {
                     tracing::info!(round = number, member = %member.short(), reason, "no second signals");
                 }
+                // Its thread goes on with weights of its own: no second one beside it.
                 Err(_) => {
                     tracing::info!(round = number, member = %member.short(), "second signals took too long");
+                    break;
                 }
             }
         }
