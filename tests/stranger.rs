@@ -236,6 +236,39 @@ fn checkpoints_from_elsewhere(world: &World, url: &str, key: &str) {
     assert!(code == Some(2) && report.contains("the checkpoint from"), "{report}");
 }
 
+/// The log alone, and an old copy of it, while the run goes on: its members have the rest.
+#[test]
+fn members_lend_an_auditor_the_blobs_that_it_lacks_and_tell_it_that_its_copy_is_old() {
+    let world = World::new(&TERMS.replace("rounds = 5", "rounds = 100000"));
+    let _processes =
+        [world.coordinator(), world.member("node", "node", &[]), world.member("verifier", "verifier", &[])];
+    let round = |state: &RunState, at: u64| state.round().is_some_and(|round| round.open.round >= at);
+    world.wait_for("some rounds", |state| round(state, 3));
+    let old = world.path("old");
+    fs::create_dir_all(&old).expect("a folder");
+    // what is signed is there before its checkpoint, and stays: the checkpoint first is a whole copy
+    let checkpoint = fs::read(world.path("run/ledger/checkpoint")).expect("a checkpoint");
+    copy(&world.path("run/ledger"), &old.join("ledger"));
+    fs::write(old.join("ledger/checkpoint"), checkpoint).expect("an older checkpoint");
+    world.wait_for("another round", |state| round(state, 5));
+
+    let link = format!("@{}", world.path("run/link.txt").display());
+    let ledger = world.path("run/ledger").display().to_string();
+    let (code, alone) = audit(&[&ledger, "--replay", "all"]);
+    assert_eq!(code, Some(2), "a log without blobs shows little: {alone}");
+    assert!(alone.contains("0 aggregations computed again"), "{alone}");
+    let (code, report) = audit(&[&ledger, "--replay", "all", "--peers", &link]);
+    assert!(report.contains("it continues") && report.contains("checkpoints from elsewhere"), "{report}");
+    assert!(!report.contains("0 aggregations computed again"), "{report}");
+    assert!(!report.contains("0 contributions executed again"), "{report}");
+    assert_ne!(code, Some(1), "nobody lied: {report}");
+
+    let (code, report) = audit(&[&old.display().to_string(), "--replay", "0", "--peers", &link]);
+    assert_eq!(code, Some(2), "{report}");
+    assert!(report.contains("this is an old copy or the log is kept back"), "{report}");
+    assert!(report.contains("member "), "and who was shown more: {report}");
+}
+
 #[test]
 fn servers_that_misbehave_are_left_and_named() {
     let elsewhere = lying_server(

@@ -5,7 +5,7 @@ use std::fmt;
 use talkoot_execution::{Executed, ExecutionError, Job, encode_end, execute_steps, summarises, trace_of};
 use talkoot_protocol::{
     digest::{BlobRef, Digest},
-    event::{Commit, Divergence, DivergentPart},
+    event::{Commit, Divergence, DivergentPart, Finding},
 };
 use talkoot_trainer::{
     batch::BatchSource, contribution::EncodeError, inner::InnerError, snapshot::Snapshot, trace::Trace,
@@ -167,6 +167,18 @@ pub struct Ruling {
     pub accuser: Option<String>,
     /// Inner steps that were executed to find out.
     pub executed: usize,
+}
+
+impl Ruling {
+    /// What another verifier may say of the accused commit after this: the accusation, where the member alone lied. Its trace
+    /// is left out, as that verifier has none of its own.
+    ///
+    /// A step never acquits: an accuser in league with a member could accuse it falsely of a late step, after a lie in an
+    /// earlier one that both tell alike, to have it cleared.
+    pub(crate) fn confirms(&self, accusation: &Divergence) -> Option<Finding> {
+        let member_alone = self.member.is_some() && self.accuser.is_none();
+        member_alone.then(|| Finding::Fail(Divergence { trace: None, ..accusation.clone() }))
+    }
 }
 
 impl Case<'_> {

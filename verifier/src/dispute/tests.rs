@@ -190,6 +190,41 @@ fn a_false_accusation_falls_back_on_the_accuser() {
     accuser_lied(&ruling, "the loss of its step 3");
 }
 
+/// A lie in the first step that the accuser tells too, and a false accusation of the last one.
+#[test]
+fn an_accuser_in_league_with_a_member_does_not_clear_it_by_a_step() {
+    let world = World::new(InnerState::Fresh);
+    let mut own = world.work().clone();
+    own.steps[0] = vec![7, 7];
+    let poisoned = world.done(&own, &world.start);
+    let mut friendly = world.done(&own, &world.start);
+    friendly.trace.steps[4].loss += 0.5;
+    let commit = world.commit(&poisoned);
+    let accounts = world.accounts(&commit, &poisoned.trace.to_bytes(), &friendly);
+    let question = accounts.question().unwrap();
+    let Question::Steps { agreed: Some(agreed), .. } = question else {
+        panic!("both name a state before the last step: {question:?}")
+    };
+    // what the two hand out: a state that the lie led to
+    let theirs = Job { work: &own, ..world.job(&own, &world.start, None) };
+    let state = execute_steps(&theirs, None, agreed, &world.packs).unwrap().end;
+    assert_eq!(accounts.agreed_state(&question), Some(Digest::of(&state.to_bytes())));
+    let job = world.job(world.work(), &world.start, None);
+    let case = Case { job, packs: &world.packs, accounts: &accounts, state: Some(&state) };
+    let ruling = case.judge(&question).unwrap();
+    accuser_lied(&ruling, "the loss of its step 5");
+    assert_eq!(ruling.confirms(&accounts.accusation), None, "and nothing follows for the member");
+
+    // where the member lied, the accusation is confirmed, without a trace that the confirming verifier does not have
+    let (late, honest) = (world.poisoned(4), world.honest());
+    let accounts = world.accounts(&world.commit(&late), &late.trace.to_bytes(), &honest);
+    let ruling = world.judge(&accounts).1;
+    let Some(Finding::Fail(said)) = ruling.confirms(&accounts.accusation) else {
+        panic!("the member lied: {ruling:?}")
+    };
+    assert_eq!((said.what, said.trace), (accounts.accusation.what, None));
+}
+
 #[test]
 fn both_can_lie() {
     let world = World::new(InnerState::Fresh);

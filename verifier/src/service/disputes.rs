@@ -72,13 +72,7 @@ impl Verifier {
             return Ok(None);
         };
         tracing::info!(member = %member.short(), accuser = %accuser.short(), ?ruling, "an accusation is settled by a step");
-        Ok(match ruling {
-            Ruling { member: Some(_), accuser: None, .. } => {
-                // the accuser's words, which were found to be so, but for its trace: this verifier has none of its own
-                Some(Finding::Fail(Divergence { trace: None, ..accusation }))
-            }
-            _ => None,
-        })
+        Ok(ruling.confirms(&accusation))
     }
 
     async fn rule(

@@ -85,14 +85,12 @@ pub fn codec(
     // The first round is not timed: in it the system hands out the feedback's pages.
     let (first, _) = take(0, 0, &mut feedback);
     let encoding: Vec<f64> = (1..=rounds).map(|round| take(0, round, &mut feedback).1).collect();
-    drop(feedback);
     let mut blobs = vec![first];
     for member in 1..members {
-        // What is sent differs from member to member by what each holds back.
-        let mut feedback = ErrorFeedback::zero(&layout);
+        // One buffer for all of them: what is held back from one is sent by a later one, so that they send different entries.
         blobs.push(take(member as u8, 0, &mut feedback).0);
     }
-    drop(delta);
+    drop((feedback, delta));
     let list: Vec<(&[u8], Weight)> = blobs.iter().map(|blob| (blob.as_slice(), Weight(1))).collect();
     let mut theta = Source::Gaussian.values(2, parameters);
     on_phase(Phase::Combining);

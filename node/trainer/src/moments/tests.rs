@@ -135,8 +135,8 @@ fn first_moments_follow_the_aggregate_up_to_the_limit() {
 
 #[test]
 fn lies_about_moments_become_no_infinities() {
-    let extreme = |row, column| {
-        let factors = Factors(vec![ParameterFactors { rows: vec![row; 2], columns: vec![column; 3] }]);
+    let extreme = |rows: [u16; 2], column| {
+        let factors = Factors(vec![ParameterFactors { rows: rows.to_vec(), columns: vec![column; 3] }]);
         let shape = MatrixShape { rows: 2, columns: 3 };
         let published = Published {
             aggregate: &[vec![1.0; 6]],
@@ -148,9 +148,13 @@ fn lies_about_moments_become_no_infinities() {
         public(&layout(&[shape]), &published).tensors["t00"].clone()
     };
     let (smallest, largest) = (108, 748);
-    for (row, column) in [(smallest, largest), (largest, smallest), (largest, largest), (0, largest)] {
-        let (first, second) = extreme(row, column);
-        assert!(first.iter().chain(&second).all(|value| value.is_finite()), "{row} {column}");
+    // the last one: a row that is twice their mean, times the largest column
+    let rows = [[smallest; 2], [largest; 2], [0; 2], [largest, 0]];
+    for (rows, column) in rows.into_iter().flat_map(|rows| [(rows, smallest), (rows, largest)]) {
+        let (first, second) = extreme(rows, column);
+        assert!(first.iter().chain(&second).all(|value| value.is_finite()), "{rows:?} {column}");
+        let bound = 2.0_f32.powi(60);
+        assert!(second.iter().all(|&value| value <= bound), "above the bound: {rows:?} {column}: {second:?}");
     }
 }
 

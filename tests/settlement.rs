@@ -1,0 +1,88 @@
+//! Accusations between real processes, settled by verifiers that did not draw the work: by one step where the member lied, by a
+//! whole replay where the accuser did.
+
+mod support;
+
+use support::{Process, TERMS, World};
+use talkoot_protocol::{
+    event::Role,
+    run::{Phase, RunState},
+};
+
+/// So little is drawn that somebody is left who did not draw what is accused: that all did happens once in ten thousand runs.
+fn terms() -> String {
+    TERMS
+        .replace("rounds = 5", "rounds = 60")
+        .replace("inner_steps = 2", "inner_steps = 5")
+        .replace("rate = 0.5", "rate = 0.1\nconfirmations = 2\ndigest_interval = 1")
+        .replace("probation = 1", "probation = 0")
+}
+
+/// Starts verifiers by name, and waits for them.
+fn verifiers(world: &World, honest: usize, more: &[(&str, &[&str])]) -> Vec<Process> {
+    let names: Vec<String> = (0..honest).map(|number| format!("honest-{number}")).collect();
+    let mut started: Vec<Process> = names.iter().map(|name| world.member("verifier", name, &[])).collect();
+    started.extend(more.iter().map(|(name, arguments)| world.member("verifier", name, arguments)));
+    world.wait_for("the verifiers", |state| state.active(Role::Verifier).count() == started.len());
+    started
+}
+
+/// Waits until a member is excluded, which has to happen before the run ends.
+fn excluded(world: &World, name: &str, key: &str) -> RunState {
+    let id = world.id_of(name, key);
+    let out = |state: &RunState| state.members().get(&id).is_some_and(|member| member.excluded.is_some());
+    let state = world.wait_for("an exclusion", |state| out(state) || state.phase() == Phase::Ended);
+    assert!(out(&state), "{name} is found before the run ends: {:?}", state.totals());
+    state
+}
+
+/// How accusations that these verifiers did not make were settled by them.
+fn settlements(verifiers: &[Process]) -> Vec<String> {
+    let logs: Vec<String> = verifiers.iter().map(Process::log).collect();
+    let lines = logs.iter().flat_map(|log| log.lines());
+    lines.filter(|line| line.contains("an accusation is settled by a step")).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_lie_in_one_step_is_confirmed_by_verifiers_that_executed_that_step_alone() {
+    let world = World::new(&terms());
+    let _coordinator = world.coordinator();
+    let verifiers = verifiers(&world, 4, &[]);
+    let _honest = world.member("node", "a", &[]);
+    let _liar = world.member("node", "liar", &["--cheat", "one-step"]);
+    world.wait_for("two members", |state| support::trainers(state) == 2);
+    let state = excluded(&world, "liar", "node.key");
+    let settled = settlements(&verifiers);
+    assert!(!settled.is_empty(), "nobody settled it by a step: {}", verifiers[0].log());
+    for line in &settled {
+        assert!(line.contains("member: Some(") && line.contains("accuser: None"), "{line}");
+        assert!(line.contains("executed: 1 "), "one step of five: {line}");
+    }
+    assert!(state.members()[&world.id_of("a", "node.key")].excluded.is_none());
+}
+
+#[test]
+fn a_false_accusation_is_not_confirmed_by_a_step_and_a_whole_replay_clears_the_member() {
+    let world = World::new(&terms());
+    let _coordinator = world.coordinator();
+    let verifiers = verifiers(&world, 4, &[("accuser", &["--cheat", "accuse"])]);
+    let names = ["a", "b", "c"];
+    let _nodes = names.map(|name| world.member("node", name, &[]));
+    world.wait_for("three members", |state| support::trainers(state) == names.len());
+    let state = excluded(&world, "accuser", "verifier.key");
+    for name in names {
+        let member = &state.members()[&world.id_of(name, "node.key")];
+        assert!(member.excluded.is_none(), "{name} is honest: {:?}", member.excluded);
+    }
+    let settled = settlements(&verifiers);
+    assert!(!settled.is_empty(), "nobody looked at a step: {}", verifiers[0].log());
+    for line in &settled {
+        assert!(line.contains("member: None") && line.contains("accuser: Some("), "{line}");
+    }
+    let passed = verifiers.iter().any(|process| {
+        let log = process.log();
+        let mut after = log.lines().skip_while(|line| !line.contains("an accusation is settled by a step"));
+        after.any(|line| line.contains("replayed") && line.contains("finding=Pass"))
+    });
+    assert!(passed, "who looked at the step acquits by a whole replay: {settled:?}");
+}
