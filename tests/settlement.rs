@@ -12,9 +12,10 @@ use talkoot_protocol::{
 /// So little is drawn that somebody is left who did not draw what is accused: that all did happens once in ten thousand runs.
 fn terms() -> String {
     TERMS
-        .replace("rounds = 5", "rounds = 60")
+        .replace("rounds = 5", "rounds = 150")
         .replace("inner_steps = 2", "inner_steps = 5")
         .replace("rate = 0.5", "rate = 0.1\nconfirmations = 2\ndigest_interval = 1")
+        .replace("min_verifiers = 1", "min_verifiers = 3")
         .replace("probation = 1", "probation = 0")
 }
 
@@ -36,11 +37,15 @@ fn excluded(world: &World, name: &str, key: &str) -> RunState {
     state
 }
 
+fn logs(verifiers: &[Process]) -> String {
+    verifiers.iter().map(Process::log).collect::<Vec<_>>().join("\n--- the next verifier\n")
+}
+
 /// How accusations that these verifiers did not make were settled by them.
 fn settlements(verifiers: &[Process]) -> Vec<String> {
-    let logs: Vec<String> = verifiers.iter().map(Process::log).collect();
-    let lines = logs.iter().flat_map(|log| log.lines());
-    lines.filter(|line| line.contains("an accusation is settled by a step")).map(str::to_owned).collect()
+    let logs = logs(verifiers);
+    let lines = logs.lines().filter(|line| line.contains("an accusation is settled by a step"));
+    lines.map(str::to_owned).collect()
 }
 
 #[test]
@@ -53,7 +58,7 @@ fn a_lie_in_one_step_is_confirmed_by_verifiers_that_executed_that_step_alone() {
     world.wait_for("two members", |state| support::trainers(state) == 2);
     let state = excluded(&world, "liar", "node.key");
     let settled = settlements(&verifiers);
-    assert!(!settled.is_empty(), "nobody settled it by a step: {}", verifiers[0].log());
+    assert!(!settled.is_empty(), "nobody settled it by a step: {}", logs(&verifiers));
     for line in &settled {
         assert!(line.contains("member: Some(") && line.contains("accuser: None"), "{line}");
         assert!(line.contains("executed: 1 "), "one step of five: {line}");
@@ -66,16 +71,12 @@ fn a_false_accusation_is_not_confirmed_by_a_step_and_a_whole_replay_clears_the_m
     let world = World::new(&terms());
     let _coordinator = world.coordinator();
     let verifiers = verifiers(&world, 4, &[("accuser", &["--cheat", "accuse"])]);
-    let names = ["a", "b", "c"];
-    let _nodes = names.map(|name| world.member("node", name, &[]));
-    world.wait_for("three members", |state| support::trainers(state) == names.len());
+    // one alone: members whose few packs are the same are odd, and what is odd everybody executes without an accusation
+    let _honest = world.member("node", "a", &[]);
     let state = excluded(&world, "accuser", "verifier.key");
-    for name in names {
-        let member = &state.members()[&world.id_of(name, "node.key")];
-        assert!(member.excluded.is_none(), "{name} is honest: {:?}", member.excluded);
-    }
+    assert!(state.members()[&world.id_of("a", "node.key")].excluded.is_none());
     let settled = settlements(&verifiers);
-    assert!(!settled.is_empty(), "nobody looked at a step: {}", verifiers[0].log());
+    assert!(!settled.is_empty(), "nobody looked at a step: {}", logs(&verifiers));
     for line in &settled {
         assert!(line.contains("member: None") && line.contains("accuser: Some("), "{line}");
     }

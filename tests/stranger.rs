@@ -239,7 +239,9 @@ fn checkpoints_from_elsewhere(world: &World, url: &str, key: &str) {
 /// The log alone, and an old copy of it, while the run goes on: its members have the rest.
 #[test]
 fn members_lend_an_auditor_the_blobs_that_it_lacks_and_tell_it_that_its_copy_is_old() {
-    let world = World::new(&TERMS.replace("rounds = 5", "rounds = 100000"));
+    // everything is checked, so that every buffer that a replay begins with is archived
+    let terms = TERMS.replace("rounds = 5", "rounds = 100000").replace("rate = 0.5", "rate = 1.0");
+    let world = World::new(&terms);
     let _processes =
         [world.coordinator(), world.member("node", "node", &[]), world.member("verifier", "verifier", &[])];
     let round = |state: &RunState, at: u64| state.round().is_some_and(|round| round.open.round >= at);
@@ -253,11 +255,15 @@ fn members_lend_an_auditor_the_blobs_that_it_lacks_and_tell_it_that_its_copy_is_
     world.wait_for("another round", |state| round(state, 5));
 
     let link = format!("@{}", world.path("run/link.txt").display());
-    let ledger = world.path("run/ledger").display().to_string();
-    let (code, alone) = audit(&[&ledger, "--replay", "all"]);
+    // the log as it grows, and no blobs
+    let bare = world.path("bare");
+    fs::create_dir_all(bare.join("store/blobs")).expect("a folder");
+    std::os::unix::fs::symlink(world.path("run/ledger"), bare.join("ledger")).expect("a link");
+    let bare = bare.display().to_string();
+    let (code, alone) = audit(&[&bare, "--replay", "all"]);
     assert_eq!(code, Some(2), "a log without blobs shows little: {alone}");
     assert!(alone.contains("0 aggregations computed again"), "{alone}");
-    let (code, report) = audit(&[&ledger, "--replay", "all", "--peers", &link]);
+    let (code, report) = audit(&[&bare, "--replay", "all", "--peers", &link]);
     assert!(report.contains("it continues") && report.contains("checkpoints from elsewhere"), "{report}");
     assert!(!report.contains("0 aggregations computed again"), "{report}");
     assert!(!report.contains("0 contributions executed again"), "{report}");

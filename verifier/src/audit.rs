@@ -23,7 +23,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use talkoot_ledger::{Folder, ReadError, SignedCheckpoint, TileSource, VerifierKey, reader};
+use talkoot_ledger::{
+    Folder, ReadError, SignedCheckpoint, TileSource, VerifierKey,
+    reader::{self, History},
+};
 use talkoot_witness::HttpLog;
 
 pub use blobs::{BlobSource, Blobs, FolderBlobs};
@@ -102,6 +105,7 @@ pub fn audit(options: &Options, listener: &mut Listener<'_>) -> Result<Report, A
     let mut progress = Progress::beginning("the log: signature, tiles");
     listener(&progress);
     let mut fold = Fold::new(options, &key);
+    let history = folder.as_ref().map(History::of);
     let signed = match replay(&*source, &key, &mut fold, &mut report, &mut progress, listener) {
         Ok(signed) => signed,
         Err(error) if error.is_inconclusive() => return Err(AuditError::Unreadable(chain(&error))),
@@ -115,7 +119,13 @@ pub fn audit(options: &Options, listener: &mut Listener<'_>) -> Result<Report, A
     listener(&progress);
     report.counts.entries = signed.checkpoint.size;
     report.root = signed.checkpoint.root.to_string();
-    let heads = Heads { source: &*source, folder: folder.as_ref(), key: &key, newest: &signed };
+    let heads = Heads {
+        source: &*source,
+        folder: folder.as_ref(),
+        history: history.as_ref(),
+        key: &key,
+        newest: &signed,
+    };
     let mut seen = options.seen.clone();
     seen.extend(options.trail.iter().flat_map(|dir| heads::trail(dir, &key)));
     heads.compare(&seen, &mut report);

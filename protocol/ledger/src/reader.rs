@@ -21,7 +21,7 @@ mod replay;
 mod source;
 mod tiles;
 
-pub use history::{check_kept, verify_history};
+pub use history::{History, check_kept, verify_history};
 pub use proofs::{consistency_proof, entry, inclusion_proof, root_at};
 pub use replay::{current, replay, replay_to};
 pub use source::{Folder, TileSource};

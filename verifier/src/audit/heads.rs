@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use talkoot_ledger::{
-    Folder, Policy, ReadError, SignedCheckpoint, TileSource, VerifierKey, note::MAX_NOTE_BYTES, reader,
+    Folder, Policy, ReadError, SignedCheckpoint, TileSource, VerifierKey,
+    note::MAX_NOTE_BYTES,
+    reader::{self, History},
 };
 
 use super::{
@@ -25,6 +27,8 @@ pub(super) struct Heads<'a> {
     pub(super) source: &'a dyn TileSource,
     /// The log as a folder, where it is one: only there the kept checkpoints can be listed.
     pub(super) folder: Option<&'a Folder>,
+    /// What the folder kept before the newest checkpoint was read, as the log may grow meanwhile.
+    pub(super) history: Option<&'a Result<History, ReadError>>,
     pub(super) key: &'a VerifierKey,
     pub(super) newest: &'a SignedCheckpoint,
 }
@@ -32,12 +36,15 @@ pub(super) struct Heads<'a> {
 impl Heads<'_> {
     /// Whether the log continues what it signed before, and what it showed to others.
     pub(super) fn compare(&self, seen: &[Seen], report: &mut Report) {
-        match self.folder {
-            Some(folder) => match reader::verify_history(folder, self.key, &self.newest.checkpoint) {
-                Ok(kept) => report.counts.checkpoints = kept,
-                Err(error) => report.lie(Lie::Log { reason: chain(&error) }),
-            },
-            None => report.unchecked(Unchecked::History),
+        match (self.folder, self.history) {
+            (Some(folder), Some(Ok(history))) => {
+                match history.verify(folder, self.key, &self.newest.checkpoint) {
+                    Ok(kept) => report.counts.checkpoints = kept,
+                    Err(error) => report.lie(Lie::Log { reason: chain(&error) }),
+                }
+            }
+            (_, Some(Err(error))) => report.lie(Lie::Log { reason: chain(error) }),
+            _ => report.unchecked(Unchecked::History),
         }
         for Seen { from, note } in seen {
             match reader::check_kept(self.source, self.key, &self.newest.checkpoint, from, note) {

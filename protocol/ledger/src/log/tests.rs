@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     disk::faults::{Faults, When},
     note::{KeyError, Note},
-    reader::{replay, verify_history},
+    reader::{History, replay, verify_history},
     tile::MAX_ENTRY_BYTES,
     tree::empty_root,
 };
@@ -29,6 +29,24 @@ fn accepted(dir: &Path) -> Vec<Vec<u8>> {
     let signed = replay(&folder, &vkey(), |_, entry| seen.push(entry.to_vec())).unwrap();
     verify_history(&folder, &vkey(), &signed.checkpoint).unwrap();
     seen
+}
+
+/// An audit reads the checkpoint, then for minutes everything else, and the run goes on.
+#[test]
+fn a_log_that_grows_while_it_is_read_is_not_taken_for_one_that_went_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::create(dir.path(), ORIGIN, &SEED).unwrap();
+    log.append(&entries(0, 3)).unwrap();
+    let folder = Folder::new(dir.path());
+    let history = History::of(&folder).unwrap();
+    let shown = log.append(&entries(3, 5)).unwrap().clone();
+    log.append(&entries(5, 9)).unwrap();
+    // the empty log's, and that of three entries
+    assert_eq!(history.verify(&folder, &vkey(), &shown.checkpoint).unwrap(), 2);
+    // what was kept before and is larger than what is shown: that log went back
+    let late = History::of(&folder).unwrap();
+    let error = late.verify(&folder, &vkey(), &shown.checkpoint).unwrap_err();
+    assert!(matches!(error, ReadError::Rollback { kept: 9, current: 5, .. }), "{error}");
 }
 
 #[test]

@@ -30,19 +30,61 @@ pub fn check_kept<S: TileSource + ?Sized>(
     compare(source, current, path, &kept.checkpoint)
 }
 
-/// Checks every note under `checkpoints/` of a folder, and that each stands under its own size. The tiles are read once,
-/// however many notes there are.
+/// Which checkpoints a folder keeps, at one moment.
+///
+/// A log that goes on keeps newer ones meanwhile. So who reads its checkpoint and then its history takes this first:
+/// a kept one is written after the checkpoint that it is a copy of, and what is listed here is no newer than what is read later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    sizes: Vec<u64>,
+}
+
+impl History {
+    /// Lists the notes under `checkpoints/` of a folder.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Io`] when it cannot be listed.
+    pub fn of(folder: &Folder) -> Result<Self, ReadError> {
+        let path = "checkpoints".to_owned();
+        folder.kept_sizes().map(|sizes| Self { sizes }).map_err(|source| ReadError::Io { path, source })
+    }
+
+    /// Checks every listed note, and that each stands under its own size. The tiles are read once, however many notes there
+    /// are. Returns how many there were.
+    ///
+    /// # Errors
+    ///
+    /// As [`check_kept`].
+    pub fn verify(
+        &self,
+        folder: &Folder,
+        vkey: &VerifierKey,
+        current: &Checkpoint,
+    ) -> Result<u64, ReadError> {
+        verify(folder, vkey, current, &self.sizes)
+    }
+}
+
+/// Checks every note under `checkpoints/` of a folder that nobody writes to meanwhile; else see [`History`].
 ///
 /// # Errors
 ///
 /// As [`check_kept`].
 pub fn verify_history(folder: &Folder, vkey: &VerifierKey, current: &Checkpoint) -> Result<u64, ReadError> {
-    let listing = "checkpoints".to_owned();
-    let sizes = folder.kept_sizes().map_err(|source| ReadError::Io { path: listing, source })?;
+    History::of(folder)?.verify(folder, vkey, current)
+}
+
+fn verify(
+    folder: &Folder,
+    vkey: &VerifierKey,
+    current: &Checkpoint,
+    sizes: &[u64],
+) -> Result<u64, ReadError> {
     let mut prefixes = Prefixes::new(folder, current.size);
     let mut differs = None;
     let mut checked = 0;
-    for size in sizes {
+    for &size in sizes {
         let path = format!("checkpoints/{size}");
         let kept = note_at(folder, &path, vkey)?.checkpoint;
         if kept.size != size {
