@@ -58,7 +58,7 @@ fn a_passphrase_can_be_set_changed_and_removed_without_a_terminal() {
 
 #[test]
 fn a_node_goes_on_under_a_new_key_and_a_revoked_one_is_out() {
-    let world = World::new(&TERMS.replace("rounds = 5", "rounds = 12"));
+    let world = World::new(&TERMS.replace("rounds = 5", "rounds = 15"));
     let recovery = world.path("recovery.key").display().to_string();
     let recovery_id = run_well(&["key", "new", &recovery]);
     let coordinator = world.coordinator();
@@ -84,6 +84,10 @@ fn a_node_goes_on_under_a_new_key_and_a_revoked_one_is_out() {
     run_well(&["key", "revoke", &recovery, "--member", &stolen.to_string(), "--join", &link]);
     assert!(world.state().members()[&stolen].retired.is_some());
     assert!(!guest.wait(), "who has the key alone is out");
+    // a thief's program need not stop: nothing that the key signs is taken, its own succession neither
+    let thief = world.path("guest/keys/node.key").display().to_string();
+    let refused = run_badly(&["key", "rotate", &thief, "--join", &link]);
+    assert!(refused.contains("has retired"), "{refused}");
     let state = world.wait_for_the_end();
     assert_eq!(state.totals().failed, 0);
     for process in [coordinator, node, verifier] {

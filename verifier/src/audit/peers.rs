@@ -25,8 +25,9 @@ const MEET: Duration = Duration::from_secs(5);
 /// How long nobody at all may be met.
 const NOBODY: Duration = Duration::from_secs(30);
 
-/// How long a small blob may take to come; large ones longer.
-const FETCH: Duration = Duration::from_secs(30);
+/// How long a small blob may take to come; large ones longer. Whoever has it says so in a second; for one that nobody has any
+/// more, a buffer that was not archived, all of this is waited.
+const FETCH: Duration = Duration::from_secs(10);
 
 /// The slowest line that is waited for, in bytes a second.
 const SLOWEST: u64 = 32 * 1024;
