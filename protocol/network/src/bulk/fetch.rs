@@ -425,7 +425,9 @@ impl<'a> Download<'a> {
         let now = self.bulk.awake.now();
         match answer {
             Answer::Told(peer, first, ticket, told) => self.told(peer, first, ticket, told, now),
-            Answer::Sent(peer, piece, ticket, outcome) => return self.sent(peer, piece, ticket, outcome, now),
+            Answer::Sent(peer, piece, ticket, outcome) => {
+                return self.sent(peer, piece, ticket, outcome, now);
+            }
         }
         Ok(())
     }
@@ -488,7 +490,8 @@ impl<'a> Download<'a> {
             }
         }
         // what was asked of it at another address says nothing about it at this one, unless it is a lie
-        let asked = |source: &&mut Source| source.slices.get(&number).is_some_and(|slice| slice.ticket == ticket);
+        let asked =
+            |source: &&mut Source| source.slices.get(&number).is_some_and(|slice| slice.ticket == ticket);
         let mut source = self.sources.get_mut(&peer).filter(asked);
         if let Some(source) = &mut source {
             source.slices.remove(&number);
@@ -532,7 +535,8 @@ impl<'a> Download<'a> {
 
 /// Whether the source has a wanted piece that nobody is asked for.
 fn has_more(plan: &Plan, source: &Source) -> bool {
-    source.held.is_some() && plan.pieces.iter().any(|(number, piece)| piece.askers == 0 && source.has(*number))
+    source.held.is_some()
+        && plan.pieces.iter().any(|(number, piece)| piece.askers == 0 && source.has(*number))
 }
 
 /// Runs file work away from the runtime's threads.

@@ -85,7 +85,11 @@ mod tests {
         heard.touch(later);
         assert_eq!(heard.deadline(begun, begun), later + STALL, "something else came");
         heard.touch(begun + LONGEST);
-        assert_eq!(heard.deadline(begun, begun + LONGEST), begun + LONGEST, "but nothing that was waited for");
+        assert_eq!(
+            heard.deadline(begun, begun + LONGEST),
+            begun + LONGEST,
+            "but nothing that was waited for"
+        );
     }
 
     #[tokio::test]

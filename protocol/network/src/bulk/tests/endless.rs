@@ -100,14 +100,10 @@ async fn who_never_answers_and_who_lets_nothing_be_asked_are_given_up() {
     closed.stream_receive_window(quinn::VarInt::from_u32(0));
     let (shut, shut_at, _two) = server(4, Arc::new(closed), async |_, _, _| {});
     let dialler = &b.bulk.0.dialler;
-    let connections = [
-        dialler.connection(mute, mute_at).await.unwrap(),
-        dialler.connection(shut, shut_at).await.unwrap(),
-    ];
-    let asked = futures::future::join(
-        dialler.ask(mute, mute_at, &NOTHING),
-        dialler.ask(shut, shut_at, &NOTHING),
-    );
+    let connections =
+        [dialler.connection(mute, mute_at).await.unwrap(), dialler.connection(shut, shut_at).await.unwrap()];
+    let asked =
+        futures::future::join(dialler.ask(mute, mute_at, &NOTHING), dialler.ask(shut, shut_at, &NOTHING));
     let (one, two) = asked.await;
     for (answer, connection) in [one, two].into_iter().zip(connections) {
         assert_eq!(answer.map(|(answer, _)| answer), Err("the peer does not answer".to_owned()));
