@@ -63,10 +63,11 @@ const ELSEWHERE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Other blobs that come do not hold one back for longer that seeders bring nothing of.
 const PASSED_OVER: Duration = Duration::from_secs(10);
-/// For so long a home line waits for all to say what they have: a seeder may be among them. Longer for those that were never
-/// asked before: at the start of a round everybody dials everybody.
+/// For so long a home line waits for all to say what they have: a seeder may be among them.
 const SETTLE: Duration = Duration::from_secs(1);
-const SETTLE_FIRST: Duration = Duration::from_secs(5);
+/// The same, as long as no seeder is known, for members that were never asked before: at the start of a round everybody dials
+/// everybody, and who does not wait for the answers makes home lines send twice. A question that fails ends it earlier.
+const SETTLE_FIRST: Duration = Duration::from_secs(15);
 /// What a seeder has is known for so long after it has said it.
 const NEWS: Duration = Duration::from_secs(2);
 /// A seeder of which nothing has been heard for so long is not waited for.
@@ -318,11 +319,11 @@ impl<'a> Download<'a> {
     /// Whether somebody who may be a seeder is about to say so.
     fn settles(&self, now: Instant) -> bool {
         let since = now.saturating_duration_since(self.begun);
-        since < SETTLE_FIRST
-            && self.sources.iter().any(|(peer, source)| {
-                let answers = source.asked.is_some() && source.held.is_none();
-                answers && (since < SETTLE || !self.bulk.seeders.is_tried(peer))
-            })
+        let first = since < SETTLE_FIRST && !self.seeders_serve();
+        self.sources.iter().any(|(peer, source)| {
+            let answers = source.asked.is_some() && source.held.is_none();
+            answers && (since < SETTLE || (first && !self.bulk.seeders.is_tried(peer)))
+        })
     }
 
     /// Gives every source that may help something to do.

@@ -318,9 +318,9 @@ impl Shop {
         };
         let spreads = !self.seeder && blob.bytes > SMALL_BYTES && blob.bytes == order.bytes;
         let pieces = if spreads { order.pieces() } else { Vec::new() };
-        let asker =
-            Asker { peer: share.peer, seeder: share.is_seeder(&self.seeders), insists: order.insists };
-        if spreads && !self.spread.give(order.digest, &pieces, asker, Instant::now()) {
+        let asker = Asker { peer: share.peer, insists: order.insists };
+        let is_seeder = |peer: &PeerId| member_of(peer).is_some_and(|member| self.seeders.contains(&member));
+        if spreads && !self.spread.give(order.digest, &pieces, asker, is_seeder, Instant::now()) {
             return self.say(send, &Response::Elsewhere, true).await;
         }
         let Some(reader) = self.reader(blob, &ranges) else {

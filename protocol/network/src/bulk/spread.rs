@@ -27,8 +27,6 @@ const MAX_PIECES: usize = 16_384;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asker {
     pub(super) peer: PeerId,
-    /// It said that it is a seeder.
-    pub(super) seeder: bool,
     /// It could not have it from anybody else.
     pub(super) insists: bool,
 }
@@ -39,7 +37,7 @@ pub(super) struct Spread(Mutex<Places>);
 
 #[derive(Debug, Default)]
 struct Places {
-    given: BTreeMap<(Digest, u64), (Asker, Instant)>,
+    given: BTreeMap<(Digest, u64), (PeerId, Instant)>,
     /// Blobs that seeders asked about, and when they last did.
     fetching: BTreeMap<Digest, Instant>,
 }
@@ -60,9 +58,18 @@ impl Spread {
         }
     }
 
-    /// Whether the asker is to be given the pieces; if so, it is remembered as the one who has them.
-    pub(super) fn give(&self, digest: Digest, pieces: &[u64], asker: Asker, now: Instant) -> bool {
-        let Asker { peer, seeder, insists } = asker;
+    /// Whether the asker is to be given the pieces; if so, it is remembered as the one who has them. `is_seeder` says who is
+    /// known as a seeder by now: who asked first may have said so only since.
+    pub(super) fn give(
+        &self,
+        digest: Digest,
+        pieces: &[u64],
+        asker: Asker,
+        is_seeder: impl Fn(&PeerId) -> bool,
+        now: Instant,
+    ) -> bool {
+        let Asker { peer, insists } = asker;
+        let seeder = is_seeder(&peer);
         let mut places = self.places();
         if places.given.len() >= MAX_PIECES {
             places.given.retain(|_, (_, when)| now.duration_since(*when) < FRESH);
@@ -70,7 +77,7 @@ impl Spread {
         let fetching = places.fetching.get(&digest).is_some_and(|when| now.duration_since(*when) < FETCHING);
         let elsewhere = |piece: &u64| match places.given.get(&(digest, *piece)) {
             Some((to, when)) if now.duration_since(*when) < FRESH => {
-                to.peer != peer && (to.seeder || !seeder)
+                *to != peer && (!seeder || is_seeder(to))
             }
             _ => fetching && !seeder,
         };
@@ -78,7 +85,7 @@ impl Spread {
             return false;
         }
         if places.given.len() < MAX_PIECES {
-            places.given.extend(pieces.iter().map(|piece| ((digest, *piece), (asker, now))));
+            places.given.extend(pieces.iter().map(|piece| ((digest, *piece), (peer, now))));
         }
         true
     }
@@ -87,7 +94,7 @@ impl Spread {
     pub(super) fn take_back(&self, digest: Digest, pieces: &[u64], peer: PeerId) {
         let mut places = self.places();
         for piece in pieces {
-            if places.given.get(&(digest, *piece)).is_some_and(|(to, _)| to.peer == peer) {
+            if places.given.get(&(digest, *piece)).is_some_and(|(to, _)| *to == peer) {
                 places.given.remove(&(digest, *piece));
             }
         }
@@ -99,21 +106,22 @@ mod tests {
     use super::*;
 
     fn home(peer: PeerId) -> Asker {
-        Asker { peer, seeder: false, insists: false }
+        Asker { peer, insists: false }
     }
 
     #[test]
     fn each_piece_goes_to_one_asker_until_somebody_insists() {
         let (spread, blob) = (Spread::default(), Digest::of(b"blob"));
         let (a, b, mut now) = (PeerId::random(), PeerId::random(), Instant::now());
-        let give = |pieces: &[u64], peer, now| spread.give(blob, pieces, home(peer), now);
+        let ask = |blob, pieces: &[u64], asker, now| spread.give(blob, pieces, asker, |_| false, now);
+        let give = |pieces: &[u64], peer, now| ask(blob, pieces, home(peer), now);
         assert!(give(&[0], a, now));
         assert!(give(&[0], a, now), "the same asker may ask again");
         assert!(!give(&[0], b, now));
         assert!(!give(&[0, 1], b, now), "one of two is elsewhere");
         assert!(give(&[1], b, now), "and was not taken for given");
-        assert!(spread.give(Digest::of(b"other"), &[0], home(b), now));
-        assert!(spread.give(blob, &[0], Asker { insists: true, ..home(b) }, now));
+        assert!(ask(Digest::of(b"other"), &[0], home(b), now));
+        assert!(ask(blob, &[0], Asker { peer: b, insists: true }, now));
         assert!(!give(&[0], a, now), "now it is at the one who insisted");
         spread.take_back(blob, &[0], a);
         assert!(!give(&[0], a, now));
@@ -126,17 +134,30 @@ mod tests {
     #[test]
     fn what_a_seeder_fetches_is_left_to_it_unless_somebody_insists() {
         let (spread, blob, now) = (Spread::default(), Digest::of(b"blob"), Instant::now());
-        let (a, b) = (home(PeerId::random()), home(PeerId::random()));
-        let seeders = [(); 2].map(|()| Asker { seeder: true, ..home(PeerId::random()) });
-        assert!(spread.give(blob, &[0], a, now), "nobody else has asked");
+        let (a, b) = (PeerId::random(), PeerId::random());
+        let seeders = [PeerId::random(), PeerId::random()];
+        let known = |peer: &PeerId| seeders.contains(peer);
+        let give = |pieces: &[u64], peer| spread.give(blob, pieces, home(peer), known, now);
+        assert!(give(&[0], a), "nobody else has asked");
         spread.note_seeder(blob, now);
-        assert!(!spread.give(blob, &[1], b, now), "a seeder will have it");
-        assert!(spread.give(Digest::of(b"other"), &[1], b, now), "another blob is not concerned");
-        assert!(spread.give(blob, &[0, 1], seeders[0], now), "what went to a home line goes to a seeder");
-        assert!(!spread.give(blob, &[0], seeders[1], now), "but only to one of them");
-        assert!(spread.give(blob, &[1], Asker { insists: true, ..b }, now));
-        assert!(spread.give(blob, &[1], seeders[0], now), "it is at a home line again");
+        assert!(!give(&[1], b), "a seeder will have it");
+        assert!(
+            spread.give(Digest::of(b"other"), &[1], home(b), known, now),
+            "another blob is not concerned"
+        );
+        assert!(give(&[0, 1], seeders[0]), "what went to a home line goes to a seeder");
+        assert!(!give(&[0], seeders[1]), "but only to one of them");
+        assert!(spread.give(blob, &[1], Asker { peer: b, insists: true }, known, now));
+        assert!(give(&[1], seeders[0]), "it is at a home line again");
         // a seeder that does not come any more is not waited for
-        assert!(spread.give(blob, &[2], b, now + FETCHING));
+        assert!(spread.give(blob, &[2], home(b), known, now + FETCHING));
+    }
+
+    #[test]
+    fn who_turns_out_to_be_a_seeder_counts_as_one_from_then_on() {
+        let (spread, blob, now) = (Spread::default(), Digest::of(b"blob"), Instant::now());
+        let seeders = [PeerId::random(), PeerId::random()];
+        assert!(spread.give(blob, &[0], home(seeders[0]), |_| false, now), "nobody has said anything yet");
+        assert!(!spread.give(blob, &[0], home(seeders[1]), |peer| seeders.contains(peer), now));
     }
 }

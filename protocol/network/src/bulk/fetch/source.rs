@@ -18,8 +18,8 @@ const AGAIN_SEEDER: Duration = Duration::from_millis(100);
 /// The pause doubles so often while the peer still cannot help: after that, asking is no race any more.
 const MAX_DOUBLINGS: u32 = 2;
 /// What a peer says that it has counts for nothing when it was asked for it and no piece has come for so long: anybody can say
-/// that it is a seeder and has everything.
-const WORD: Duration = Duration::from_secs(10);
+/// that it is a seeder and has everything. A seeder that many want something of at once takes its time.
+const WORD: Duration = Duration::from_secs(30);
 
 /// Something that is asked of a peer, since when, and how to stop it.
 #[derive(Debug)]
