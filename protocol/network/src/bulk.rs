@@ -10,14 +10,18 @@
 //! waited for, slow ones are doubled, liars are dropped for the life of the process. What is more urgent goes first, and the
 //! donor's limits hold for all of it.
 
+mod awake;
 mod congestion;
+mod depth;
 mod dial;
 mod error;
 mod fetch;
+mod heard;
 pub mod plain;
 pub(crate) mod punch;
 mod ranges;
 mod rate;
+mod seeders;
 mod serve;
 mod spread;
 #[cfg(test)]
@@ -42,14 +46,20 @@ use talkoot_protocol::{
     digest::{BlobRef, Digest},
     identity::{Keypair, MemberId},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use self::{
+    awake::Awake,
+    depth::Depths,
     dial::Dialler,
     fetch::{Download, MAX_BLOB_BYTES, blocking},
     punch::{ACCEPTED, Accepted, socket::Probes},
     rate::Rate,
+    seeders::Seeders,
     serve::Server,
     urgency::Flowing,
     wire::{Request, Response},
@@ -100,10 +110,15 @@ struct Inner {
     seeder: bool,
     down: Rate,
     flowing: Flowing,
-    /// Members that said whether they are seeders.
-    seeders: Mutex<BTreeMap<MemberId, bool>>,
+    /// What is asked of each peer by all downloads together.
+    depths: Depths,
+    /// By which silence is measured.
+    awake: Awake,
+    seeders: Seeders,
     /// Members whose bytes were disproved.
     dropped: Mutex<BTreeSet<MemberId>>,
+    /// Counts the changes of whom downloads may ask, besides those of the table of peers.
+    changes: AtomicU64,
     /// One download per blob; the others wait for it.
     downloads: Mutex<BTreeMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
     stopped: CancellationToken,
@@ -122,20 +137,13 @@ impl Inner {
 
     fn drop_peer(&self, peer: MemberId) {
         unpoisoned(&self.dropped).insert(peer);
-    }
-
-    fn seeders(&self) -> BTreeSet<MemberId> {
-        let seeders = unpoisoned(&self.seeders);
-        seeders.iter().filter(|(_, seeder)| **seeder).map(|(peer, _)| *peer).collect()
-    }
-
-    /// Whether the peer has said that it is a seeder, or that it is none.
-    fn is_known(&self, peer: &MemberId) -> bool {
-        unpoisoned(&self.seeders).contains_key(peer)
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     fn note_seeder(&self, peer: MemberId, seeder: bool) {
-        unpoisoned(&self.seeders).insert(peer, seeder);
+        if self.seeders.note(peer, seeder) {
+            self.changes.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// The gate that all fetches of one blob go through one by one.
@@ -179,7 +187,8 @@ impl Bulk {
         let (accepted, newcomers) = mpsc::channel(ACCEPTED);
         let (dialled, ours) = mpsc::channel(ACCEPTED);
         let up = Rate::new(line.up_bits_per_sec);
-        let server = Server::new(store.clone(), sent.clone(), up, line.seeder, accepted);
+        let seeders = Seeders::default();
+        let server = Server::new(store.clone(), sent.clone(), up, (line.seeder, seeders.clone()), accepted);
         let serving = server.clone().run(endpoint.clone(), ours, CancellationToken::new());
         Ok(Self(Arc::new(Inner {
             me: key.id(),
@@ -194,8 +203,11 @@ impl Bulk {
             seeder: line.seeder,
             down,
             flowing: Flowing::default(),
-            seeders: Mutex::default(),
+            depths: Depths::default(),
+            awake: Awake::new(Instant::now()),
+            seeders,
             dropped: Mutex::default(),
+            changes: AtomicU64::new(0),
             downloads: Mutex::default(),
             stopped: CancellationToken::new(),
             _server: AbortOnDropHandle::new(tokio::spawn(serving)),
@@ -274,7 +286,6 @@ impl Bulk {
                         Ok(_) => None,
                         Err(reason) => {
                             tracing::debug!(%peer, %digest, reason, "a peer could not be asked");
-                            self.0.dialler.forget(peer);
                             None
                         }
                     }

@@ -3,10 +3,11 @@
 //! For who wants to look into a blob that it does not need as a whole. The proofs are the groups of the blob's own tree, as in any
 //! other transfer.
 
-use std::{collections::BTreeMap, ops::Range, time::Duration};
+use std::{collections::BTreeMap, ops::Range};
 
 use bao_tree::ChunkRanges;
 use talkoot_protocol::{digest::BlobRef, identity::MemberId};
+use tokio::time::Instant;
 
 use super::{
     Bulk,
@@ -14,9 +15,6 @@ use super::{
     wire::{Request, Response},
 };
 use crate::store::{Incoming, tree};
-
-/// How long a member may keep silent.
-const STALL: Duration = Duration::from_secs(15);
 
 /// Most stretches at a time, and most bytes of them together: what one request may ask for, with room for whole groups.
 const MAX_RANGES: usize = 32;
@@ -110,24 +108,29 @@ impl Bulk {
         let mut stream = match answer {
             Ok((Response::Have { bytes }, stream)) if bytes == blob.bytes => stream,
             Ok((response, _)) => return Err(unavailable(format!("the member answers {response:?}"))),
-            Err(reason) => {
-                self.0.dialler.forget(peer);
-                return Err(unavailable(reason));
-            }
+            Err(reason) => return Err(unavailable(reason)),
         };
+        let heard = self.0.dialler.heard(peer);
         let mut incoming = Incoming::new(blob, wanted);
         let mut buffer = vec![0; self.0.down.part_bytes()];
+        let (mut grew, mut moved) = (Instant::now(), Instant::now());
         while !incoming.is_complete() {
-            let read = tokio::time::timeout(STALL, stream.read(&mut buffer)).await;
+            let read = heard.wait((grew, moved), stream.read(&mut buffer)).await;
             let got = read
                 .map_err(|_| unavailable("the member stopped in the middle of a slice".to_owned()))?
                 .map_err(|error| unavailable(error.to_string()))?
                 .ok_or_else(|| unavailable("the slice ends too early".to_owned()))?;
             self.0.dialler.count_received(got);
             self.0.down.take(got, Urgency::Now).await;
+            let before = incoming.proven_bytes();
             if let Err(offset) = incoming.feed(&buffer[..got]) {
                 self.0.drop_peer(peer);
                 return Err(RangesError::Lied { offset });
+            }
+            moved = Instant::now();
+            if incoming.proven_bytes() > before {
+                grew = moved;
+                heard.touch(moved);
             }
         }
         Ok(incoming.take_groups())

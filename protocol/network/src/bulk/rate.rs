@@ -88,6 +88,12 @@ impl Rate {
         self.bytes_per_sec.map_or(most, |rate| ((rate * PART.as_secs_f64()) as usize).clamp(least, most))
     }
 
+    /// When everything that was let through so far is through; none before the first byte, or without a limit.
+    #[cfg(test)]
+    pub(super) fn free_at(&self) -> Option<Instant> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner).free_at
+    }
+
     /// Bytes that the line carries in `time`; none without a limit.
     pub(super) fn bytes_in(&self, time: Duration) -> Option<u64> {
         self.bytes_per_sec.map(|rate| (rate * time.as_secs_f64()) as u64)

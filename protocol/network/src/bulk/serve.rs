@@ -13,7 +13,10 @@ use std::{
 use bao_tree::ChunkRanges;
 use libp2p::PeerId;
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
-use talkoot_protocol::digest::{BlobRef, Digest};
+use talkoot_protocol::{
+    digest::{BlobRef, Digest},
+    identity::MemberId,
+};
 use tokio::{
     sync::{AcquireError, Semaphore, mpsc},
     task::JoinSet,
@@ -24,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     punch::Accepted,
     rate::Rate,
-    spread::{SMALL_BYTES, Spread},
+    seeders::Seeders,
+    spread::{Asker, SMALL_BYTES, Spread},
     tls,
     urgency::Urgency,
     wire::{self, Held, Request, Response},
@@ -64,6 +68,8 @@ struct Shop {
     sent: Arc<AtomicU64>,
     rate: Rate,
     seeder: bool,
+    /// Which of the askers are seeders.
+    seeders: Seeders,
     spread: Spread,
     /// Where connections that peers make go to be used the other way round as well.
     accepted: mpsc::Sender<Accepted>,
@@ -76,10 +82,18 @@ struct Shop {
 #[derive(Debug)]
 struct Share {
     peer: PeerId,
+    /// The same as a member; none if it is no key that members have.
+    member: Option<MemberId>,
     connections: Semaphore,
     turns: Semaphore,
     /// Slices asked for so far: who came first is served first.
     slices: AtomicI32,
+}
+
+impl Share {
+    fn is_seeder(&self, seeders: &Seeders) -> bool {
+        self.member.is_some_and(|member| seeders.contains(&member))
+    }
 }
 
 /// What is asked of us.
@@ -104,7 +118,7 @@ impl Server {
         store: BlobStore,
         sent: Arc<AtomicU64>,
         up: Rate,
-        seeder: bool,
+        (seeder, seeders): (bool, Seeders),
         accepted: mpsc::Sender<Accepted>,
     ) -> Self {
         Self(Arc::new(Shop {
@@ -112,6 +126,7 @@ impl Server {
             sent,
             rate: up,
             seeder,
+            seeders,
             spread: Spread::default(),
             accepted,
             turns: Semaphore::new(MAX_SLICES),
@@ -138,13 +153,19 @@ impl Server {
                     None => break,
                 },
                 Some(connection) = dialled.recv() => {
-                    connections.spawn(self.clone().streams(connection));
+                    connections.spawn(self.clone().streams(connection, true));
                 }
                 Some(_) = connections.join_next() => {}
                 () = closing.cancelled() => break,
             }
         }
         while connections.join_next().await.is_some() {}
+    }
+
+    /// The donor's limit on what is sent.
+    #[cfg(test)]
+    pub(super) fn rate(&self) -> &Rate {
+        &self.0.rate
     }
 
     /// The share of the peer at the other end; none if it has no identity, which TLS does not let happen.
@@ -157,6 +178,7 @@ impl Server {
         }
         let share = Arc::new(Share {
             peer,
+            member: member_of(&peer),
             connections: Semaphore::new(MAX_CONNECTIONS_PER_PEER),
             turns: Semaphore::new(MAX_SLICES_PER_PEER),
             slices: AtomicI32::new(0),
@@ -179,16 +201,20 @@ impl Server {
             // full, the peer will be dialled
             let _ = self.0.accepted.try_send((member, connection.clone()));
         }
-        self.streams(connection).await;
+        self.streams(connection, false).await;
     }
 
-    /// Answers what comes over a connection.
-    async fn streams(self, connection: Connection) {
+    /// Answers what comes over a connection. One that we made ourselves is kept to ask over, also when its peer has so many that
+    /// nothing more is answered.
+    async fn streams(self, connection: Connection, ours: bool) {
         let remote = connection.remote_address();
         let Some(share) = self.share(&connection) else { return };
         let Ok(_place) = share.connections.try_acquire() else {
-            tracing::debug!(%remote, "a bulk connection is refused: its peer has too many");
-            return connection.close(VarInt::from_u32(2), b"too many connections");
+            tracing::debug!(%remote, ours, "a bulk connection is not served: its peer has too many");
+            if !ours {
+                connection.close(VarInt::from_u32(2), b"too many connections");
+            }
+            return;
         };
         let mut streams = JoinSet::new();
         loop {
@@ -236,7 +262,12 @@ impl Shop {
                 let size = self.store.visible_size(&digest);
                 size.map_or(Response::NotFound, |bytes| Response::Have { bytes })
             }
-            Request::Pieces { bytes, first, .. } => self.pieces(&digest, bytes, first),
+            Request::Pieces { bytes, first, .. } => {
+                if share.is_seeder(&self.seeders) {
+                    self.spread.note_seeder(digest, Instant::now());
+                }
+                self.pieces(&digest, bytes, first)
+            }
             Request::Slice { bytes, ranges, urgency, insists, .. } => {
                 let order = Order { digest, bytes, ranges, urgency, insists };
                 return self.sell(order, share, send).await;
@@ -287,16 +318,22 @@ impl Shop {
         };
         let spreads = !self.seeder && blob.bytes > SMALL_BYTES && blob.bytes == order.bytes;
         let pieces = if spreads { order.pieces() } else { Vec::new() };
-        if spreads && !self.spread.give(order.digest, &pieces, share.peer, order.insists, Instant::now()) {
+        let asker = Asker { peer: share.peer, insists: order.insists };
+        let is_seeder = |peer: &PeerId| member_of(peer).is_some_and(|member| self.seeders.contains(&member));
+        if spreads && !self.spread.give(order.digest, &pieces, asker, is_seeder, Instant::now()) {
             return self.say(send, &Response::Elsewhere, true).await;
         }
         let Some(reader) = self.reader(blob, &ranges) else {
             self.spread.take_back(order.digest, &pieces, share.peer);
             return self.say(send, &Response::NotFound, true).await;
         };
+        // of one connection's streams the more urgent one goes first, then the older one: also what is said before the slice
+        let number = share.slices.fetch_add(1, Ordering::Relaxed).rem_euclid(1 << 24);
+        let rank = i32::try_from(order.urgency.index()).unwrap_or(0) << 24;
+        let _ = send.set_priority(rank - number);
         let sold = async {
             self.say(send, &response, false).await?;
-            self.deliver(send, blob, reader, order.urgency, share).await
+            self.deliver(send, blob, reader, order.urgency).await
         };
         let sold = sold.await;
         if sold.is_err() {
@@ -341,12 +378,7 @@ impl Shop {
         blob: BlobRef,
         mut reader: SliceReader,
         urgency: Urgency,
-        share: &Share,
     ) -> Result<(), String> {
-        // of one connection's streams the more urgent one goes first, then the older one
-        let number = share.slices.fetch_add(1, Ordering::Relaxed).rem_euclid(1 << 24);
-        let rank = i32::try_from(urgency.index()).unwrap_or(0) << 24;
-        let _ = send.set_priority(rank - number);
         loop {
             let read = tokio::task::spawn_blocking(move || (reader.read_part(READ_BYTES), reader));
             let (part, back) = read.await.map_err(|error| error.to_string())?;

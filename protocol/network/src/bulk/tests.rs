@@ -1,3 +1,4 @@
+mod endless;
 mod flood;
 mod killed;
 mod limits;
@@ -196,7 +197,10 @@ async fn one_identity_takes_only_its_share_of_connections() {
     for connection in &kept {
         assert_eq!(has_nothing(connection).await, Ok(Response::NotFound));
     }
-    let reason = dial(&b, 2).await.closed().await;
+    let surplus = dial(&b, 2).await;
+    // an answer would say that it is served like the others
+    assert!(has_nothing(&surplus).await.is_err(), "one more than its share is answered");
+    let reason = surplus.closed().await;
     let quinn::ConnectionError::ApplicationClosed(close) = &reason else { panic!("{reason:?}") };
     assert_eq!(&close.reason[..], b"too many connections");
     // the others are not concerned, and neither is anybody else
@@ -208,8 +212,9 @@ async fn one_identity_takes_only_its_share_of_connections() {
 
 /// Asks for a blob that nobody has.
 async fn has_nothing(connection: &quinn::Connection) -> Result<Response, String> {
-    let (mut send, mut recv) = connection.open_bi().await.unwrap();
-    send.write_all(&wire::encode(&Request::Has { digest: [0; 32] }).unwrap()).await.unwrap();
+    let (mut send, mut recv) = connection.open_bi().await.map_err(|error| error.to_string())?;
+    let frame = wire::encode(&Request::Has { digest: [0; 32] }).unwrap();
+    send.write_all(&frame).await.map_err(|error| error.to_string())?;
     serve::read_frame(&mut recv).await
 }
 

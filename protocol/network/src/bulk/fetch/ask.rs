@@ -1,15 +1,16 @@
 //! Asking one peer: what it has, or for one piece.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use bao_tree::ChunkRanges;
 use quinn::RecvStream;
 use talkoot_protocol::{digest::BlobRef, identity::MemberId};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{
     super::{
         Inner,
+        heard::Heard,
         urgency::Urgency,
         wire::{Held, Request, Response},
     },
@@ -18,8 +19,6 @@ use super::{
 };
 use crate::store::{Incoming, Partial, StoreError, tree};
 
-/// How long a peer may keep silent in the middle of an answer.
-const STALL: Duration = Duration::from_secs(15);
 /// Proven bytes that wait to be written together.
 const WRITE_BYTES: usize = 256 << 10;
 
@@ -53,8 +52,8 @@ pub(super) struct Wanted {
     pub(super) urgency: Urgency,
     pub(super) insists: bool,
     pub(super) partial: Arc<Partial>,
-    /// Touched when something comes: of the piece, and of the download.
-    pub(super) moved: [Moved; 2],
+    /// Touched when something comes: of the piece, of the download, and of what comes from seeders, where this one is one.
+    pub(super) moved: Vec<Moved>,
 }
 
 /// Asks what a peer has of a blob, from piece `first` on, and whether it is a seeder.
@@ -69,10 +68,7 @@ pub(super) async fn ask_pieces(
     match bulk.dialler.ask(peer, address, &request).await {
         Ok((Response::Pieces { seeder, held }, _)) => Ok((seeder, held)),
         Ok((response, _)) => Err(format!("an answer that makes no sense: {response:?}")),
-        Err(reason) => {
-            bulk.dialler.forget(peer);
-            Err(reason)
-        }
+        Err(reason) => Err(reason),
     }
 }
 
@@ -86,56 +82,85 @@ pub(super) async fn ask_slice(bulk: &Inner, peer: MemberId, address: SocketAddr,
         urgency: wanted.urgency,
         insists: wanted.insists,
     };
-    match bulk.dialler.ask(peer, address, &request).await {
-        Ok((Response::Have { bytes }, stream)) if bytes == blob.bytes => take(bulk, stream, wanted).await,
+    let answer = bulk.dialler.ask(peer, address, &request).await;
+    let slice = |stream| Slice::new(bulk, bulk.dialler.heard(peer), stream, wanted.urgency);
+    match answer {
+        Ok((Response::Have { bytes }, stream)) if bytes == blob.bytes => {
+            let slice = slice(stream);
+            take(bulk, slice, wanted).await
+        }
         Ok((Response::OtherSize { bytes }, stream)) if bytes != blob.bytes && bytes <= MAX_BLOB_BYTES => {
-            proof(bulk, stream, BlobRef { bytes, ..blob }, wanted.urgency).await
+            proof(slice(stream), BlobRef { bytes, ..blob }).await
         }
         Ok((Response::NotFound, _)) => Outcome::NotNow,
         Ok((Response::Busy, _)) => Outcome::Busy,
         Ok((Response::Elsewhere, _)) => Outcome::Elsewhere,
         Ok((response, _)) => Outcome::Failed(format!("an answer that makes no sense: {response:?}")),
-        Err(reason) => {
-            bulk.dialler.forget(peer);
-            Outcome::Failed(reason)
-        }
+        Err(reason) => Outcome::Failed(reason),
     }
 }
 
-/// Reads a part, not faster than the donor's limit allows; nothing at the end of the stream.
-async fn read(
-    bulk: &Inner,
-    stream: &mut RecvStream,
-    buffer: &mut [u8],
+/// A slice as it is read.
+struct Slice<'a> {
+    bulk: &'a Inner,
+    heard: Heard,
+    stream: RecvStream,
     urgency: Urgency,
-) -> Result<Option<usize>, String> {
-    let got = timeout(STALL, stream.read(buffer))
-        .await
-        .map_err(|_| "the peer stopped in the middle of a slice")?
-        .map_err(|error| error.to_string())?;
-    if let Some(got) = got {
-        bulk.dialler.count_received(got);
-        // paid for afterwards: the windows are small enough that nobody sends far ahead
-        bulk.down.take(got, urgency).await;
+    /// When bytes of it last came, and when they last proved something.
+    moved: Instant,
+    grew: Instant,
+}
+
+impl<'a> Slice<'a> {
+    fn new(bulk: &'a Inner, heard: Heard, stream: RecvStream, urgency: Urgency) -> Self {
+        let now = Instant::now();
+        Self { bulk, heard, stream, urgency, moved: now, grew: now }
     }
-    Ok(got)
+
+    /// Reads a part, not faster than the donor's limit allows; nothing at the end of the stream.
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, String> {
+        let (bulk, urgency) = (self.bulk, self.urgency);
+        let got = self
+            .heard
+            .wait((self.grew, self.moved), self.stream.read(buffer))
+            .await
+            .map_err(|_| "the peer stopped in the middle of a slice")?
+            .map_err(|error| error.to_string())?;
+        let came = Instant::now();
+        if let Some(got) = got {
+            bulk.dialler.count_received(got);
+            // paid for afterwards: the windows are small enough that nobody sends far ahead
+            bulk.down.take(got, urgency).await;
+        }
+        // what the limit costs is not the peer's delay
+        self.moved = Instant::now();
+        self.grew += self.moved.saturating_duration_since(came);
+        Ok(got)
+    }
+
+    /// What was read proved something.
+    fn grew(&mut self) {
+        self.grew = Instant::now();
+        self.heard.touch(self.grew);
+    }
 }
 
 /// Takes a slice.
-async fn take(bulk: &Inner, mut stream: RecvStream, wanted: Wanted) -> Outcome {
-    let _flow = bulk.flowing.begin(wanted.urgency);
+async fn take(bulk: &Inner, mut slice: Slice<'_>, wanted: Wanted) -> Outcome {
+    let _flow = bulk.flowing.begin(wanted.urgency, bulk.awake.now());
     let mut incoming = Incoming::new(wanted.blob, &wanted.ranges);
     let mut buffer = vec![0; bulk.down.part_bytes()];
     let mut result = None;
     while !incoming.is_complete() && result.is_none() {
-        match read(bulk, &mut stream, &mut buffer, wanted.urgency).await {
+        match slice.read(&mut buffer).await {
             Ok(Some(got)) => {
                 let before = incoming.proven_bytes();
                 if let Err(offset) = incoming.feed(&buffer[..got]) {
                     result = Some(Outcome::Lied(offset));
                 } else if incoming.proven_bytes() > before {
                     // group by group: of many slices that share a slow line none may end for seconds
-                    let now = Instant::now();
+                    slice.grew();
+                    let now = bulk.awake.now();
                     wanted.moved.iter().for_each(|moved| moved.touch(now));
                     bulk.flowing.came(wanted.urgency, now);
                 }
@@ -152,18 +177,18 @@ async fn take(bulk: &Inner, mut stream: RecvStream, wanted: Wanted) -> Outcome {
     }
     if matches!(result, Some(Outcome::Failed(_))) {
         // the rest of the answer is not waited for
-        let _ = stream.stop(quinn::VarInt::from_u32(0));
+        let _ = slice.stream.stop(quinn::VarInt::from_u32(0));
     }
     result.unwrap_or(Outcome::Done)
 }
 
 /// Takes the slice that proves another length.
-async fn proof(bulk: &Inner, mut stream: RecvStream, claimed: BlobRef, urgency: Urgency) -> Outcome {
+async fn proof(mut slice: Slice<'_>, claimed: BlobRef) -> Outcome {
     let mut incoming = Incoming::new(claimed, &tree::last_group(claimed.bytes));
     let mut buffer = vec![0; tree::GROUP_BYTES as usize];
     let lie = Outcome::Lied(claimed.bytes.saturating_sub(1));
     while !incoming.is_complete() {
-        match read(bulk, &mut stream, &mut buffer, urgency).await {
+        match slice.read(&mut buffer).await {
             Ok(Some(got)) => {
                 if incoming.feed(&buffer[..got]).is_err() {
                     return lie;

@@ -17,10 +17,14 @@ use crate::store::{missing, tree};
 const SLOW: Duration = Duration::from_secs(1);
 /// Peers asked for the same piece at once.
 const MAX_ASKERS: usize = 2;
+/// The same for a piece of which nothing has come for [`STUCK`]: two that send nothing, or next to nothing, would keep it from
+/// whoever else has it.
+const MAX_ASKERS_STUCK: usize = 6;
+const STUCK: Duration = Duration::from_secs(5);
 /// Wanted pieces looked at for the next choice, so that choosing costs the same for all blobs.
 const HORIZON: usize = 512;
 
-/// When something last came.
+/// When something last came, by the clock of this process.
 #[derive(Debug, Clone)]
 pub(super) struct Moved(Arc<Mutex<Instant>>);
 
@@ -116,7 +120,9 @@ impl Plan {
             return None; // somebody else may have those
         }
         let slow = self.pieces.iter().filter(|(number, piece)| {
-            piece.askers < MAX_ASKERS && piece.moved.quiet(now) >= SLOW && may_ask(**number)
+            let quiet = piece.moved.quiet(now);
+            let most = if quiet >= STUCK { MAX_ASKERS_STUCK } else { MAX_ASKERS };
+            piece.askers < most && quiet >= SLOW && may_ask(**number)
         });
         slow.max_by_key(|(number, piece)| (piece.moved.quiet(now), **number)).map(|(number, _)| *number)
     }
@@ -173,6 +179,10 @@ mod tests {
         assert_eq!(plan.next(now, |_| true, |_| 1), Some(0));
         plan.pieces.get_mut(&0).unwrap().askers = 2;
         assert_eq!(plan.next(now, |_| true, |_| 1), None);
+        // two that send nothing for long do not keep it from a third
+        assert_eq!(plan.next(now + STUCK, |piece| piece == 0, |_| 1), Some(0));
+        plan.pieces.get_mut(&0).unwrap().askers = MAX_ASKERS_STUCK;
+        assert_eq!(plan.next(now + STUCK, |piece| piece == 0, |_| 1), None);
     }
 
     proptest! {

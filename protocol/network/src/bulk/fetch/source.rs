@@ -1,6 +1,10 @@
 //! What is known of one peer as a source of one blob.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -13,12 +17,18 @@ const AGAIN: Duration = Duration::from_millis(250);
 const AGAIN_SEEDER: Duration = Duration::from_millis(100);
 /// The pause doubles so often while the peer still cannot help: after that, asking is no race any more.
 const MAX_DOUBLINGS: u32 = 2;
-/// Pieces asked of one peer at once: two keep a line busy, more do where a piece is shorter than a round trip of the line.
-const DEPTH: std::ops::RangeInclusive<usize> = 2..=8;
-/// A piece that came within this time was too short for its line.
-const QUICK: Duration = Duration::from_millis(300);
-/// A piece that took this long waited for those before it.
-const LONG: Duration = Duration::from_secs(3);
+/// What a peer says that it has counts for nothing when it was asked for it and no piece has come for so long: anybody can say
+/// that it is a seeder and has everything. A seeder that many want something of at once takes its time.
+const WORD: Duration = Duration::from_secs(30);
+
+/// Something that is asked of a peer, since when, and how to stop it.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// Tells it from what was asked of the peer at another address.
+    pub(super) ticket: u64,
+    pub(super) since: Instant,
+    pub(super) stop: CancellationToken,
+}
 
 /// One peer.
 #[derive(Debug)]
@@ -29,20 +39,26 @@ pub(super) struct Source {
     /// What it says it has, from piece `first` on; nothing before it was asked.
     pub(super) held: Option<(u64, Held)>,
     /// It is being asked what it has.
-    pub(super) asked: Option<CancellationToken>,
-    /// Pieces that it is asked for, since when, and how to stop it.
-    pub(super) slices: BTreeMap<u64, (Instant, CancellationToken)>,
-    /// Pieces that it said others have.
+    pub(super) asked: Option<Asked>,
+    /// Pieces that it is asked for.
+    pub(super) slices: BTreeMap<u64, Asked>,
+    /// Pieces that it said others have, and when.
     pub(super) elsewhere: BTreeMap<u64, Instant>,
-    /// It has too much to do until then, or so it said.
-    busy_until: Option<Instant>,
+    /// When it was met, and when it last said what it has.
+    pub(super) met: Instant,
+    pub(super) told: Option<Instant>,
+    /// Why it could not be asked, and when that was; nothing since it has answered.
+    pub(super) failed: Option<(Instant, String)>,
+    /// Wanted pieces that it has claimed so far.
+    claimed: BTreeSet<u64>,
+    /// Since when it has been asked for pieces and none has come.
+    owing: Option<Instant>,
     misses: u32,
     again: Instant,
-    depth: usize,
 }
 
 impl Source {
-    pub(super) fn new(address: SocketAddr, seeder: bool) -> Self {
+    pub(super) fn new(address: SocketAddr, seeder: bool, now: Instant) -> Self {
         Self {
             address,
             seeder,
@@ -50,10 +66,13 @@ impl Source {
             asked: None,
             slices: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
-            busy_until: None,
+            met: now,
+            told: None,
+            failed: None,
+            claimed: BTreeSet::new(),
+            owing: None,
             misses: 0,
             again: Instant::now(),
-            depth: *DEPTH.start(),
         }
     }
 
@@ -70,22 +89,41 @@ impl Source {
         Instant::now() >= self.again
     }
 
-    /// Whether another piece may be asked of it.
-    pub(super) fn is_free(&self) -> bool {
-        self.slices.len() < self.depth && self.busy_until.is_none_or(|until| Instant::now() >= until)
+    /// Whether it has nothing, does nothing and is not about to say more.
+    pub(super) fn is_useless(&self) -> bool {
+        self.slices.is_empty() && !matches!(self.held, Some((_, Held::Whole | Held::Some(_))))
     }
 
-    /// It has what it said, and no time: it is asked for less, in a while.
-    pub(super) fn note_busy(&mut self) {
-        self.busy_until = Some(Instant::now() + AGAIN);
-        self.depth = (self.depth - 1).max(*DEPTH.start());
+    /// Notes that it says it has pieces that it did not say before. What it takes back and claims again is no news.
+    pub(super) fn claims(&mut self, wanted: impl Iterator<Item = u64>) -> bool {
+        let has: BTreeSet<u64> = wanted.filter(|piece| self.has(*piece)).collect();
+        let before = self.claimed.len();
+        self.claimed.extend(has);
+        self.claimed.len() > before
+    }
+
+    /// It is asked for a piece.
+    pub(super) fn owes(&mut self, now: Instant) {
+        self.owing.get_or_insert(now);
+    }
+
+    /// Whether it gives what it says it has, as far as is known.
+    pub(super) fn keeps_its_word(&self, now: Instant) -> bool {
+        self.owing.is_none_or(|since| now.saturating_duration_since(since) < WORD)
     }
 
     /// It could not help: it is left in peace for a while.
     pub(super) fn missed(&mut self) {
         let base = if self.seeder { AGAIN_SEEDER } else { AGAIN };
         self.again = Instant::now() + base * (1 << self.misses.min(MAX_DOUBLINGS));
-        self.misses += 1;
+        self.misses = self.misses.saturating_add(1);
+    }
+
+    /// It could not be talked to.
+    pub(super) fn failed(&mut self, now: Instant, reason: String) {
+        self.held = None;
+        self.failed = Some((now, reason));
+        self.missed();
     }
 
     /// It helped, or deserves another try.
@@ -94,23 +132,63 @@ impl Source {
         self.again = Instant::now();
     }
 
-    /// A piece came: learns how many to ask for at once.
-    pub(super) fn came(&mut self, took: Duration) {
+    /// A piece came.
+    pub(super) fn came(&mut self, now: Instant) {
         self.forgive();
-        if took < QUICK {
-            self.depth = (self.depth + 1).min(*DEPTH.end());
-        } else if took > LONG {
-            self.depth = (self.depth - 1).max(*DEPTH.start());
+        self.failed = None;
+        // what is still under way is asked for from now on, as far as its word is concerned
+        self.owing = (!self.slices.is_empty()).then_some(now);
+    }
+
+    /// A piece was not wanted any more: what was not waited for is not owed.
+    pub(super) fn spared(&mut self) {
+        if self.slices.is_empty() {
+            self.owing = None;
         }
     }
 
     /// Stops everything that is asked of it.
     pub(super) fn stop(&mut self) {
-        for (_, stop) in self.slices.values() {
-            stop.cancel();
+        for slice in self.slices.values() {
+            slice.stop.cancel();
         }
         if let Some(asked) = &self.asked {
-            asked.cancel();
+            asked.stop.cancel();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(now: Instant) -> Source {
+        Source::new("127.0.0.1:1".parse().unwrap(), true, now)
+    }
+
+    #[test]
+    fn who_claims_and_does_not_give_is_not_believed_for_long() {
+        let now = Instant::now();
+        let mut source = source(now);
+        assert!(source.keeps_its_word(now + WORD * 2), "nothing was asked of it");
+        source.owes(now);
+        source.owes(now + WORD / 2);
+        assert!(source.keeps_its_word(now + WORD / 2));
+        assert!(!source.keeps_its_word(now + WORD), "asking again is no reason to wait longer");
+        source.came(now + WORD);
+        assert!(source.keeps_its_word(now + WORD * 3));
+    }
+
+    #[test]
+    fn what_is_claimed_again_is_no_news() {
+        let mut source = source(Instant::now());
+        let mut says = |bits: Vec<u8>| {
+            source.held = Some((0, Held::Some(bits)));
+            source.claims(0..8)
+        };
+        assert!(says(vec![0b0000_0101]));
+        assert!(!says(vec![0b0000_0100]));
+        assert!(!says(vec![0b0000_0101]));
+        assert!(says(vec![0b0000_0010]));
     }
 }

@@ -1,9 +1,19 @@
 //! The donor's limits, and what goes first.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::*;
 use crate::store::missing;
+
+/// Bits a second allowed where there is a limit.
+const LIMIT: u64 = 12_000_000;
+
+/// What a busy machine cannot hide: that so many bytes which began to flow then were counted against the limit.
+fn is_counted(rate: &Rate, bits_per_sec: u64, bytes: usize, begin: Instant) {
+    let line = Duration::from_secs_f64(bytes as f64 * 8.0 / bits_per_sec as f64);
+    let through = rate.free_at().expect("nothing was counted against the limit");
+    assert!(through >= begin + line, "only some of what flowed was counted against the limit");
+}
 
 /// Seconds that a fetch of so many bytes takes from a member with one line to another with another.
 async fn seconds(from: Line, to: Line, length: usize) -> f64 {
@@ -13,20 +23,27 @@ async fn seconds(from: Line, to: Line, length: usize) -> f64 {
     let blob = a.store.put(&content(length, 1)).unwrap();
     let begin = Instant::now();
     b.bulk.fetch(blob, &[a.id], Urgency::Soon).await.unwrap();
-    begin.elapsed().as_secs_f64()
+    let took = begin.elapsed().as_secs_f64();
+    if from.up_bits_per_sec.is_some() {
+        is_counted(a.bulk.0.server.rate(), LIMIT, length, begin);
+    }
+    if to.down_bits_per_sec.is_some() {
+        is_counted(&b.bulk.0.down, LIMIT, length, begin);
+    }
+    took
 }
 
 #[tokio::test]
 async fn limits_hold() {
-    let (none, limit) = (Line::default(), 12_000_000);
-    let up = Line { up_bits_per_sec: Some(limit), ..none };
-    let down = Line { down_bits_per_sec: Some(limit), ..none };
+    let none = Line::default();
+    let up = Line { up_bits_per_sec: Some(LIMIT), ..none };
+    let down = Line { down_bits_per_sec: Some(LIMIT), ..none };
     let length = 3 << 20;
     for (name, from, to) in [("up", up, none), ("down", none, down)] {
         let took = seconds(from, to, length).await;
         let rate = length as f64 * 8.0 / took;
         // on a busy machine it may be less
-        assert!(rate < limit as f64 * 1.05, "{name}: {rate} bits a second, {limit} were allowed");
+        assert!(rate < LIMIT as f64 * 1.05, "{name}: {rate} bits a second, {LIMIT} were allowed");
     }
 }
 
@@ -48,6 +65,7 @@ async fn a_limit_down_holds_over_several_peers() {
     let rate = bytes.len() as f64 * 8.0 / begin.elapsed().as_secs_f64();
     // what the windows let four peers send ahead is over before the first half second
     assert!(rate < 16e6 * 1.05, "{rate} bits a second from four peers");
+    is_counted(&b.bulk.0.down, 16_000_000, bytes.len(), begin);
 }
 
 #[tokio::test]
