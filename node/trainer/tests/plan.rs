@@ -17,7 +17,7 @@ use talkoot_trainer::{
     model::Keep,
     modules::Module,
     moments::MomentFormat,
-    plan::{self, Class, Device, Load, MomentType, Offload, Setting, Task, Values},
+    plan::{self, Class, Device, Load, OnHost, Setting, Task, Values},
     state::State,
 };
 
@@ -120,14 +120,16 @@ fn measured_and_planned(name: &str, modules: &[Module], packs: u32) -> (u64, u64
     let setting = Setting {
         device,
         class: Class::Exact,
-        // the trainer's own choice, see `Keep::within`: these models are small
+        library: false,
+        // the trainer's own choice: these models are small
         keep: Keep::Everything,
-        moments: MomentType::F32,
-        offload: Offload::Nothing,
-        values: Values::F32,
+        moments: MomentFormat::F32,
+        on_host: OnHost::NOTHING,
         frozen: Values::F32,
     };
-    let need = task.rehearse(device).unwrap().need(setting);
+    let rehearsed = task.rehearse(device).unwrap();
+    assert_eq!(rehearsed.keep(), setting.keep);
+    let need = rehearsed.need(setting, Vec::new());
     // the start is not counted above, and what comes after the steps is not part of them
     let around = ["weights that the round starts", "pseudo-gradient", "error feedback", "contribution"];
     let (all, _) = task.parameters();
