@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use talkoot_cuda::plan::on_gpu;
+use talkoot_cuda::plan::{on_gpu, slab_of};
 use talkoot_execution::{codec_settings, modules_of, parse_config};
 use talkoot_protocol::manifest::{self, Manifest, Stage, Terms};
 use talkoot_trainer::{
@@ -178,6 +178,12 @@ impl Plan {
             say(&serde_json::to_string(&json)?);
         } else {
             say(&plan::page(&name, &task, &answer));
+            if let Some(cheapest) = answer.cheapest.as_ref().filter(|_| device == Device::Gpu) {
+                say(&format!(
+                    "What a node is to take of the GPU at the start for the cheapest: --device-memory {}",
+                    gibibytes(slab_of(&cheapest.need.device))
+                ));
+            }
         }
         Ok(ExitCode::from(u8::from(answer.cheapest.is_none())))
     }
@@ -275,6 +281,11 @@ impl RateArguments {
             bus_bytes: self.bus * 1e9,
         }
     }
+}
+
+/// GiB for `--device-memory`, rounded up.
+fn gibibytes(bytes: u64) -> String {
+    format!("{:.2}", (bytes as f64 / f64::from(1 << 30) * 100.0).ceil() / 100.0)
 }
 
 /// Bytes with a unit.

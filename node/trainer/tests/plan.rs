@@ -14,7 +14,6 @@ use talkoot_trainer::{
     contribution::CodecSettings,
     cpu::Cpu,
     inner::{InnerPlan, Normalisation, OptimizerSettings, Start, run_inner_steps_on},
-    model::Keep,
     modules::Module,
     moments::MomentFormat,
     plan::{self, Class, Device, Load, OnHost, Setting, Task, Values},
@@ -117,18 +116,16 @@ fn measured_and_planned(name: &str, modules: &[Module], packs: u32) -> (u64, u64
 
     let device = Device::Cpu { threads: rayon::current_num_threads() };
     let task = Task::new(&config, modules, load, CodecSettings::default()).unwrap();
+    let rehearsed = task.rehearse(device).unwrap();
     let setting = Setting {
         device,
         class: Class::Exact,
         library: false,
-        // the trainer's own choice: these models are small
-        keep: Keep::Everything,
+        keep: rehearsed.keep(),
         moments: MomentFormat::F32,
         on_host: OnHost::NOTHING,
         frozen: Values::F32,
     };
-    let rehearsed = task.rehearse(device).unwrap();
-    assert_eq!(rehearsed.keep(), setting.keep);
     let need = rehearsed.need(setting, Vec::new());
     // the start is not counted above, and what comes after the steps is not part of them
     let around = ["weights that the round starts", "pseudo-gradient", "error feedback", "contribution"];
