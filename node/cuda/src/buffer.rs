@@ -108,7 +108,9 @@ impl<D: Device> Buffer<D> {
     pub(crate) fn memory(&self) -> &D::Memory {
         match &self.place {
             Place::Device(lent) => lent.memory(),
-            Place::Half(_) => panic!("halves are an operand of products with weights and of copied rows alone"),
+            Place::Half(_) => {
+                panic!("halves are an operand of products with weights and of copied rows alone")
+            }
             Place::Host(_) => panic!("numbers at rest are an operand of the optimiser alone"),
             Place::Away(_) => panic!("numbers that were put away are fetched before they are used"),
         }

@@ -157,7 +157,8 @@ impl<D: Device, C: Class> Cuda<D, C> {
             _ => None,
         });
         let away = rest.copy_out(numbers, bytes, sums).map_err(during(NAME))?;
-        let places = [Some(std::mem::replace(&mut buffer.place, Place::Away(away))), squares.map(|s| s.place)];
+        let places =
+            [Some(std::mem::replace(&mut buffer.place, Place::Away(away))), squares.map(|s| s.place)];
         let memory = places.into_iter().flatten().filter_map(|place| match place {
             Place::Device(lent) => Some(lent),
             _ => None,
@@ -210,8 +211,7 @@ impl<D: Device, C: Class> Backend for Cuda<D, C> {
             Place::Device(lent) => self.device().download(lent.memory(), 0, bytes),
             Place::Half(lent) => {
                 let mut halves = vec![0u16; buffer.len];
-                let copied =
-                    self.device().download(lent.memory(), 0, bytemuck::cast_slice_mut(&mut halves));
+                let copied = self.device().download(lent.memory(), 0, bytemuck::cast_slice_mut(&mut halves));
                 copied.map_err(failed)?;
                 return Ok(halves.into_iter().map(|half| f32::from_bits(u32::from(half) << 16)).collect());
             }

@@ -183,11 +183,6 @@ impl<D: Device> Offload<D> {
             device.record(left, Lane::ToHost).map_err(&failed)?;
             *slices += 1;
         }
-        for visitor in &visitors {
-            if let Who::Gradient(away) = &visitor.who {
-                device.record(away.arrived(), Lane::ToDevice).map_err(&failed)?;
-            }
-        }
         Ok(())
     }
 }

@@ -6,11 +6,11 @@
 //! to the host          out 3*    out 2*                  way, or when nobody needs to wait for it any more
 //! to the device    in 2      in 1                      what block 1 needs comes while block 2 is computed
 //! ```
-//! Four waits for events make it right: the way out for the kernels that made the numbers, and for the last way in out of the
-//! same memory of the host; the way in for the kernels that used its memory before, and for the way out of the same numbers.
-//! Kernels wait for a way out before its memory is handed out again, and for a way in before its numbers are used. When memory
-//! is handed out again depends on the sequence of calls alone, so that a plan can follow it. Numbers are the same wherever they
-//! rest: this is a choice of whoever lends the GPU, not of a run.
+//! Five waits for events make it right. The way out waits for the kernels that made the numbers; the way in for the kernels that
+//! used its memory before, and for the way out of the same numbers. Kernels wait for a way out before its memory is handed out
+//! again, and for a way in before its numbers are used, or given up. So whoever writes to memory of the host again, behind
+//! kernels, is behind those who read it too. When memory is handed out again depends on the sequence of calls alone, so that a
+//! plan can follow it. Numbers are the same wherever they rest: this is a choice of whoever lends the GPU, not of a run.
 //!
 //! **It has not run on a GPU yet**: tests play what is asked of a device in many orders that its events allow.
 
@@ -54,7 +54,7 @@ struct Berth<D: Device> {
     ready: D::Event,
     /// They were here.
     left: Arc<D::Event>,
-    /// They were read from here.
+    /// They had come back to the device.
     arrived: D::Event,
 }
 
@@ -125,7 +125,6 @@ impl<D: Device> Rest<D> {
         let berth = self.berth(bytes + more)?;
         device.record(&berth.ready, Lane::Kernels)?;
         device.wait(Lane::ToHost, &berth.ready)?;
-        device.wait(Lane::ToHost, &berth.arrived)?;
         device.copy_to_host(numbers.memory(), 0, &berth.pinned, 0, bytes)?;
         if let Some((squares, more)) = squares {
             device.copy_to_host(squares.memory(), 0, &berth.pinned, bytes, more)?;
@@ -175,7 +174,9 @@ impl<D: Device> Rest<D> {
         }
         // sizes change with the packs of a step: what no longer fits anything goes, before it is twice what was ever used
         berths.most_used_bytes = berths.most_used_bytes.max(berths.used_bytes + bytes);
-        while berths.used_bytes + bytes + berths.idle_bytes > 2 * berths.most_used_bytes && berths.drop_one() {}
+        while berths.used_bytes + bytes + berths.idle_bytes > 2 * berths.most_used_bytes && berths.drop_one()
+        {
+        }
         let device = self.pool.device();
         let berth = Berth {
             pinned: device.pin(bytes)?,
@@ -232,11 +233,6 @@ impl<D: Device> Away<D> {
         &self.berth().left
     }
 
-    /// When whoever reads them has read them: to be recorded behind every read.
-    pub(crate) fn arrived(&self) -> &D::Event {
-        &self.berth().arrived
-    }
-
     /// Sums of squares of their parts, when all lanes are done.
     pub(crate) fn squares(&self) -> Result<Vec<f64>, DeviceError> {
         let mut sums = vec![0.0f64; self.squares / size_of::<f64>()];
@@ -264,7 +260,7 @@ impl<D: Device> Away<D> {
     /// Where they are, for kernels that come from now on.
     pub(crate) fn fetch(&mut self) -> Result<Lent<D>, DeviceError> {
         self.send_for()?;
-        self.rest.pool.device().wait(Lane::Kernels, self.arrived())?;
+        self.rest.pool.device().wait(Lane::Kernels, &self.berth().arrived)?;
         Ok(self.coming.take().expect("they were sent for"))
     }
 }

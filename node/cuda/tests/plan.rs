@@ -1,5 +1,9 @@
 //! What `talkoot plan` promises of a GPU's memory, by the code that trains there. None of it was run on a GPU yet.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "in a test a panic is the report, and pages are for who reads it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "in a test a panic is the report, and pages are for who reads it"
+)]
 
 use talkoot_cuda::plan::{CONTEXT_BYTES, on_gpu, slab_of};
 use talkoot_trainer::{
@@ -13,7 +17,13 @@ use talkoot_trainer::{
 
 const GIB: u64 = 1 << 30;
 
-fn choose(name: &str, modules: &[Module], (packs, tokens): (u32, u32), wishes: Wishes, memory: u64) -> Answer {
+fn choose(
+    name: &str,
+    modules: &[Module],
+    (packs, tokens): (u32, u32),
+    wishes: Wishes,
+    memory: u64,
+) -> Answer {
     let config = model(name).unwrap();
     let load = Load::new(&config, packs, tokens, 0.5).unwrap();
     let task = Task::new(&config, modules, load, CodecSettings::default()).unwrap();
@@ -34,15 +44,13 @@ const ALL: OnHost = OnHost { moments: true, gradients: true, values: true };
 /// Issue 7's goals: packs of 8,192 tokens, half of them pictures', two at least so that gradients are added to.
 #[test]
 fn the_goals_for_home_gpus_are_kept() {
-    for (name, modules, memory) in
-        [("1b", &Module::ALL[..], 16 * GIB), ("4b", &Module::ALL, 24 * GIB), ("8b", &[Module::Merger], 24 * GIB)]
-    {
+    for (name, modules, memory) in [
+        ("1b", &Module::ALL[..], 16 * GIB),
+        ("4b", &Module::ALL, 24 * GIB),
+        ("8b", &[Module::Merger], 24 * GIB),
+    ] {
         for class in [Class::Fast, Class::Exact] {
-            let wishes = Wishes {
-                class: Some(class),
-                moments: Some(MomentFormat::F32),
-                ..Wishes::default()
-            };
+            let wishes = Wishes { class: Some(class), moments: Some(MomentFormat::F32), ..Wishes::default() };
             let found = choose(name, modules, (8, 8192), wishes, memory);
             let cheapest = found.cheapest.unwrap_or_else(|| panic!("{name}, {class:?}: nothing fits"));
             assert!(cheapest.need.device_bytes() <= memory, "{name}, {class:?}");

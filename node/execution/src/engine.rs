@@ -144,7 +144,9 @@ impl<D: Device> Engine<D> {
         work: &mut C,
     ) -> Result<C::Output, ExecutionError> {
         let on_gpu = match (arithmetic, self.working()) {
-            (Arithmetic::Exact | Arithmetic::TensorCores, Some(gpu)) if !self.has_room(gpu, arithmetic, work)? => {
+            (Arithmetic::Exact | Arithmetic::TensorCores, Some(gpu))
+                if !self.has_room(gpu, arithmetic, work)? =>
+            {
                 return work.on(&Cpu::default());
             }
             (_, None) | (Arithmetic::Library, _) => return work.on(&arithmetic.cpu()),

@@ -151,8 +151,8 @@ impl<D: Device, C: Class> Cuda<D, C> {
         const NAME: &str = "adamw";
         let Form { kernel, numbers_each, block, block_words } = form;
         let len = parameter.len;
-        let words = len / block * block_words
-            + if len.is_multiple_of(block) { 0 } else { packed_words(len % block) };
+        let words =
+            len / block * block_words + if len.is_multiple_of(block) { 0 } else { packed_words(len % block) };
         assert_eq!([first.len, second.len], [words; 2], "moments of {len} numbers");
         assert_eq!(gradient.len, len, "a gradient of {len} numbers");
         let mut visitors = Vec::new();
@@ -167,7 +167,9 @@ impl<D: Device, C: Class> Cuda<D, C> {
         let [first, second]: [Operand<'_, D>; 2] = [first, second].map(|moment| match &mut moment.place {
             Place::Host(moment) => visit(Visitor::moment(moment, block_words * WORD, words * WORD)),
             Place::Device(lent) => Operand::Here(lent.memory()),
-            Place::Half(_) | Place::Away(_) => unreachable!("moments are on the device, or rest all the time"),
+            Place::Half(_) | Place::Away(_) => {
+                unreachable!("moments are on the device, or rest all the time")
+            }
         });
         let launch = |range: Range<usize>, operands: [Argument<'_, D::Memory>; 3]| {
             let [gradient, first, second] = operands;

@@ -131,7 +131,9 @@ impl fmt::Display for OnHost {
 
 /// A text that does not say what is to rest in the host's memory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{part:?} does not rest on the host: choose nothing, or some of moments, gradients and values with commas between")]
+#[error(
+    "{part:?} does not rest on the host: choose nothing, or some of moments, gradients and values with commas between"
+)]
 pub struct ParseOnHostError {
     part: String,
 }

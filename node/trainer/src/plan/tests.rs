@@ -49,7 +49,10 @@ fn more_packs_cost_time_and_not_memory() {
         let load = Load::new(&config, packs, 1024, 0.5).unwrap();
         let task = Task::new(&config, &Module::ALL, load, CodecSettings::default()).unwrap();
         let rehearsed = task.rehearse(Device::Gpu).unwrap();
-        answer(&rehearsed, &no_gpu, Wishes::default(), Budget::default(), Rates::default()).unwrap().asked.need
+        answer(&rehearsed, &no_gpu, Wishes::default(), Budget::default(), Rates::default())
+            .unwrap()
+            .asked
+            .need
     };
     let (few, many) = (need(8), need(64));
     assert_eq!(8 * few.executed_flops, many.executed_flops);
