@@ -8,6 +8,7 @@ use talkoot_cuda::{
     device::{Device, Driver},
 };
 use talkoot_execution::{Engine, choose_engine};
+use talkoot_trainer::plan::OnHost;
 
 /// What trains and replays.
 #[derive(Debug, Clone, Copy, Args)]
@@ -20,10 +21,12 @@ pub(super) struct Trains {
     /// `talkoot plan` says how many a model needs.
     #[arg(long, value_name = "GIB", value_parser = gibibytes)]
     device_memory: Option<usize>,
-    /// Keep the optimiser's moments in the host's memory, from where they visit the GPU in slices: for models that it has no
-    /// room for. They take 8 bytes a trained parameter, 2 where the run holds them in 8 bits. `talkoot plan` says when it helps.
-    #[arg(long)]
-    moments_on_host: bool,
+    /// Keep some of these in the host's memory, with commas between, for models that the GPU has no room for: the optimiser's
+    /// moments (8 bytes a trained parameter, 2 where the run holds them in 8 bits), gradients (4 bytes), values that forward
+    /// leaves for backward. They visit the GPU when they are needed; the results are the same. `talkoot plan` says what
+    /// helps.
+    #[arg(long, value_name = "LIST", default_value_t = OnHost::NOTHING)]
+    offload: OnHost,
 }
 
 /// Bytes of a number of GiB.
@@ -40,7 +43,7 @@ impl Trains {
     /// Opens the device, has it show that its bits are those of the exact class, and makes it the process's.
     pub(super) fn prepare(self) -> Result<()> {
         let mut why: Option<Unfit> = None;
-        let room = Room { slab: self.device_memory, moments_on_host: self.moments_on_host };
+        let room = Room { slab: self.device_memory, on_host: self.offload };
         let gpu = open(self.device, room, &mut why)?;
         match (&gpu, why) {
             (Some(gpu), _) => tracing::info!(device = gpu.device().name(), "training on the GPU"),

@@ -5,22 +5,21 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use talkoot_cuda::plan::{on_gpu, slab_of};
 use talkoot_execution::{codec_settings, modules_of, parse_config};
-use talkoot_protocol::manifest::{Manifest, MomentFormat, Stage, Terms};
+use talkoot_protocol::manifest::{self, Manifest, Stage, Terms};
 use talkoot_trainer::{
     config::ModelConfig,
     contribution::CodecSettings,
-    model::Keep,
     modules::Module,
-    plan::{
-        self, Answer, Budget, Class, Device, Load, MODELS, MomentType, Offload, Rates, Task, Values, Wishes,
-    },
+    moments::MomentFormat,
+    plan::{self, Answer, Budget, Class, Device, Load, MODELS, OnHost, Rates, Task, Values, Wishes},
 };
 
 use super::{positive, read_file, say};
 
 /// Says what a training step needs before anybody joins: memory item by item, operations, and the cheapest setting that
-/// fits. What it says of GPUs is computed, and was not yet run on one.
+/// fits. Of a GPU's memory it is what the code that trains takes there, to the byte; nothing of it was yet run on one.
 ///
 /// Exit code 0 it fits, or nothing was asked; 1 no setting fits.
 #[derive(Debug, Args)]
@@ -70,21 +69,15 @@ struct WishArguments {
     /// Only this class of numbers.
     #[arg(long, value_enum)]
     class: Option<ClassName>,
-    /// Only with this kept for backward.
-    #[arg(long, value_enum)]
-    keep: Option<KeepName>,
     /// Only with moments of this type; what terms say unless this is given.
     #[arg(long, value_enum)]
     moments: Option<MomentName>,
-    /// Only with this in the host's memory.
-    #[arg(long, value_enum)]
-    offload: Option<OffloadName>,
-    /// Only with intermediate values of this type.
-    #[arg(long, value_enum)]
-    values: Option<ValueName>,
-    /// Only with frozen weights of this type.
-    #[arg(long, value_enum)]
-    frozen: Option<ValueName>,
+    /// Only with these in the host's memory: nothing, or some of moments, gradients and values with commas between.
+    #[arg(long, value_name = "LIST")]
+    offload: Option<OnHost>,
+    /// What the weights are that the stage does not train: bf16 numbers, as in checkpoints that were released, or any (f32).
+    #[arg(long, value_enum, default_value = "bf16")]
+    frozen: ValueName,
 }
 
 /// What settings of a GPU are compared with; no promise of speed.
@@ -114,24 +107,10 @@ enum ClassName {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum KeepName {
-    Inputs,
-    Everything,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
 enum MomentName {
     F32,
-    Bf16,
     #[value(name = "8bit")]
     EightBit,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum OffloadName {
-    Nothing,
-    Moments,
-    Optimizer,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -159,7 +138,7 @@ struct StageLoad {
     tokens: u32,
     codec: CodecSettings,
     /// Decided by terms, where there are some.
-    moments: Option<MomentType>,
+    moments: Option<MomentFormat>,
 }
 
 impl Plan {
@@ -184,7 +163,8 @@ impl Plan {
         let rehearsed = task.rehearse(device)?;
         let wishes = self.wishes.wishes();
         let wishes = Wishes { moments: wishes.moments.or(stage.moments), ..wishes };
-        let answer = plan::answer(&rehearsed, device, wishes, budget, self.rates.rates())?;
+        let memory = |setting: &plan::Setting| on_gpu(&task, setting);
+        let answer = plan::answer(&rehearsed, &memory, wishes, budget, self.rates.rates())?;
         if self.json {
             let (parameters, trained) = task.parameters();
             let json = Json {
@@ -198,6 +178,12 @@ impl Plan {
             say(&serde_json::to_string(&json)?);
         } else {
             say(&plan::page(&name, &task, &answer));
+            if let Some(cheapest) = answer.cheapest.as_ref().filter(|_| device == Device::Gpu) {
+                say(&format!(
+                    "What a node is to take of the GPU at the start for the cheapest: --device-memory {}",
+                    gibibytes(slab_of(&cheapest.need.device))
+                ));
+            }
         }
         Ok(ExitCode::from(u8::from(answer.cheapest.is_none())))
     }
@@ -248,8 +234,8 @@ impl Plan {
             tokens: stage.sequence_tokens,
             codec: codec_settings(&terms.contribution),
             moments: Some(match stage.optimizer.moments {
-                None | Some(MomentFormat::F32) => MomentType::F32,
-                Some(MomentFormat::EightBit) => MomentType::EightBit,
+                None | Some(manifest::MomentFormat::F32) => MomentFormat::F32,
+                Some(manifest::MomentFormat::EightBit) => MomentFormat::EightBit,
             }),
         })
     }
@@ -274,31 +260,15 @@ impl WishArguments {
                 ClassName::Exact => Class::Exact,
                 ClassName::Fast => Class::Fast,
             }),
-            keep: self.keep.map(|keep| match keep {
-                KeepName::Inputs => Keep::Inputs,
-                KeepName::Everything => Keep::Everything,
-            }),
             moments: self.moments.map(|moments| match moments {
-                MomentName::F32 => MomentType::F32,
-                MomentName::Bf16 => MomentType::Bf16,
-                MomentName::EightBit => MomentType::EightBit,
+                MomentName::F32 => MomentFormat::F32,
+                MomentName::EightBit => MomentFormat::EightBit,
             }),
-            offload: self.offload.map(|offload| match offload {
-                OffloadName::Nothing => Offload::Nothing,
-                OffloadName::Moments => Offload::Moments,
-                OffloadName::Optimizer => Offload::Optimizer,
-            }),
-            values: self.values.map(ValueName::values),
-            frozen: self.frozen.map(ValueName::values),
-        }
-    }
-}
-
-impl ValueName {
-    fn values(self) -> Values {
-        match self {
-            Self::F32 => Values::F32,
-            Self::Bf16 => Values::Bf16,
+            on_host: self.offload,
+            frozen: match self.frozen {
+                ValueName::F32 => Values::F32,
+                ValueName::Bf16 => Values::Bf16,
+            },
         }
     }
 }
@@ -311,6 +281,11 @@ impl RateArguments {
             bus_bytes: self.bus * 1e9,
         }
     }
+}
+
+/// GiB for `--device-memory`, rounded up.
+fn gibibytes(bytes: u64) -> String {
+    format!("{:.2}", (bytes as f64 / f64::from(1 << 30) * 100.0).ceil() / 100.0)
 }
 
 /// Bytes with a unit.

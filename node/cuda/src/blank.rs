@@ -3,65 +3,110 @@
 
 #![allow(unsafe_code, reason = "a launch does nothing")]
 
+use std::cell::RefCell;
+
 use talkoot_trainer::{
-    model::Keep,
-    moments::MomentFormat,
-    plan::{Class, PlanError, SLICE_WORDS, Task},
+    backend::{Backend, BackendError},
+    plan::{Ahead, Class, How, Mark, OnHost, PlanError, SLICE_WORDS, Task},
 };
 
 use crate::{
-    Cuda,
+    Cuda, class,
     device::{Argument, Device, DeviceError, Lane, Shape},
     fast::{OLDEST_CAPABILITY, TensorCores},
     kernels::Kernel,
+    multiply::{Description, Operands},
     slab::Slab,
 };
 
-/// How a task is trained on a GPU.
+/// Two steps that can be played without numbers.
+pub trait Steps {
+    /// Plays them on a device. `mark` hears where they are.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`] when the device has no room, or packs are too short to learn from.
+    fn play<B: Backend>(&self, backend: &B, mark: &dyn Fn(Mark)) -> Result<(), PlanError>;
+}
+
+impl Steps for (&Task<'_>, How) {
+    fn play<B: Backend>(&self, backend: &B, mark: &dyn Fn(Mark)) -> Result<(), PlanError> {
+        let (task, how) = *self;
+        task.play(backend, how, mark)
+    }
+}
+
+impl Steps for Ahead<'_> {
+    fn play<B: Backend>(&self, backend: &B, mark: &dyn Fn(Mark)) -> Result<(), PlanError> {
+        Ahead::play(self, backend, mark)
+    }
+}
+
+/// How a GPU trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way {
     /// In which numbers.
     pub class: Class,
-    /// What is kept for backward.
-    pub keep: Keep,
-    /// How moments are held.
-    pub moments: MomentFormat,
-    /// Whether they rest on the host.
-    pub offload: bool,
+    /// Whether a library does the products of the class fast.
+    pub library: bool,
+    /// What rests on the host.
+    pub on_host: OnHost,
 }
 
-/// Bytes that a slab must have for training a task in this way, to the byte: the highest place that two steps reach.
+/// What training takes of a slab, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    /// Slots for what visits from the host.
+    pub slots: u64,
+    /// Weights.
+    pub weights: u64,
+    /// Moments that stay on the device.
+    pub moments: u64,
+    /// The highest place that is reached: what a slab has to have at least.
+    pub highest: u64,
+}
+
+/// What steps take of a slab in this way, to the byte.
 ///
 /// # Errors
 ///
 /// [`PlanError`] when packs are too short to learn from.
-pub fn slab_bytes(task: &Task<'_>, way: Way) -> Result<u64, PlanError> {
-    let refused = |reason| {
-        PlanError::Model(
-            talkoot_trainer::backend::BackendError::Device { operation: "planning", reason }.into(),
-        )
-    };
+pub fn parts(steps: &impl Steps, way: Way) -> Result<Parts, PlanError> {
+    let refused = |reason| PlanError::Model(BackendError::Device { operation: "planning", reason }.into());
     let failed = |error: DeviceError| refused(error.to_string());
-    let slab = Slab::reserve(Blank, 1 << 62).map_err(failed)?;
-    let cuda =
-        if way.offload { Cuda::offloading(slab, SLICE_WORDS).map_err(failed)? } else { Cuda::new(slab) };
+    let slab = Slab::reserve(Blank { multiplies: way.library }, 1 << 62).map_err(failed)?;
+    let cuda = Cuda::resting(slab, way.on_host, SLICE_WORDS).map_err(failed)?;
     match way.class {
-        Class::Exact => {
-            task.play(&cuda, way.keep, way.moments)?;
-            Ok(cuda.device().highest())
-        }
+        Class::Exact => played(steps, &cuda),
         Class::Fast => {
             let class = TensorCores::of(cuda.device()).map_err(|missing| refused(missing.to_string()))?;
-            let fast = cuda.in_class(class);
-            task.play(&fast, way.keep, way.moments)?;
-            Ok(fast.device().highest())
+            played(steps, &cuda.in_class(class))
         }
     }
 }
 
+fn played<C: class::Class>(steps: &impl Steps, cuda: &Cuda<Slab<Blank>, C>) -> Result<Parts, PlanError> {
+    let slots = cuda.device().taken();
+    // when each step begins there is nothing but what stays from step to step
+    let between = RefCell::new(Vec::new());
+    let mark = |mark| {
+        if mark == Mark::Step {
+            between.borrow_mut().push(cuda.device().taken());
+        }
+    };
+    steps.play(cuda, &mark)?;
+    let between = between.into_inner();
+    let first = between.first().map_or(0, |taken| taken - slots);
+    let second = between.get(1).map_or(first, |taken| taken - slots);
+    Ok(Parts { slots, weights: first, moments: second - first, highest: cuda.device().highest() })
+}
+
 /// The device.
 #[derive(Debug, Clone, Copy)]
-pub struct Blank;
+pub struct Blank {
+    /// Whether it has a library of products, which takes every product.
+    pub multiplies: bool,
+}
 
 impl Device for Blank {
     type Memory = ();
@@ -99,6 +144,14 @@ impl Device for Blank {
 
     unsafe fn launch(&self, _: Kernel, _: Shape, _: &[Argument<'_, ()>]) -> Result<(), DeviceError> {
         Ok(())
+    }
+
+    fn multiplies(&self) -> bool {
+        self.multiplies
+    }
+
+    unsafe fn multiply(&self, _: &Description, _: &Operands<'_, ()>) -> Result<bool, DeviceError> {
+        Ok(self.multiplies)
     }
 
     fn synchronise(&self) -> Result<(), DeviceError> {

@@ -9,6 +9,7 @@ use std::{
 use crate::{
     device::{Device, DeviceError},
     offload::Hosted,
+    rest::Away,
 };
 
 /// Memory that nobody uses at the moment, by its size. A step asks for the same sizes again and again, and asking the
@@ -92,17 +93,26 @@ pub struct Buffer<D: Device> {
 /// Where numbers are.
 pub(crate) enum Place<D: Device> {
     Device(Lent<D>),
+    /// On the device, and of every number the upper half: the lower half is zero. What is not trained, and is bf16.
+    Half(Lent<D>),
+    /// What the optimiser alone takes, all the time on the host.
     Host(Hosted<D>),
+    /// Put away on the host for a while.
+    Away(Away<D>),
 }
 
 impl<D: Device> Buffer<D> {
     /// # Panics
     ///
-    /// When the numbers are at rest on the host: what is at rest is an operand of the optimiser alone.
+    /// When the numbers are at rest on the host, or halves: few operations take those.
     pub(crate) fn memory(&self) -> &D::Memory {
         match &self.place {
             Place::Device(lent) => lent.memory(),
+            Place::Half(_) => {
+                panic!("halves are an operand of products with weights and of copied rows alone")
+            }
             Place::Host(_) => panic!("numbers at rest are an operand of the optimiser alone"),
+            Place::Away(_) => panic!("numbers that were put away are fetched before they are used"),
         }
     }
 }
@@ -111,7 +121,9 @@ impl<D: Device> fmt::Debug for Buffer<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Place::Device(lent) => write!(f, "{} numbers on {}", self.len, lent.pool.device.name()),
+            Place::Half(lent) => write!(f, "{} halves on {}", self.len, lent.pool.device.name()),
             Place::Host(_) => write!(f, "{} numbers at rest on the host", self.len),
+            Place::Away(_) => write!(f, "{} numbers put away on the host", self.len),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod attention;
 mod elementwise;
+mod frozen;
 mod loss;
 mod norms;
 mod product;
@@ -32,7 +33,8 @@ impl<B: Backend> Case<B> {
 }
 
 /// Groups of operations, by name, in the order in which they are checked.
-pub const GROUPS: [&str; 7] = ["product", "norms", "rotary", "attention", "elementwise", "rows", "loss"];
+pub const GROUPS: [&str; 8] =
+    ["product", "norms", "rotary", "attention", "elementwise", "rows", "loss", "frozen"];
 
 fn cases<B: Backend + 'static>(group: &str) -> Vec<Case<B>> {
     match group {
@@ -43,6 +45,7 @@ fn cases<B: Backend + 'static>(group: &str) -> Vec<Case<B>> {
         "elementwise" => elementwise::cases(),
         "rows" => rows::cases(),
         "loss" => loss::cases(),
+        "frozen" => frozen::cases(),
         _ => Vec::new(),
     }
 }

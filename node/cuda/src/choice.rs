@@ -6,7 +6,7 @@ use talkoot_trainer::{
     contribution::{CodecSettings, ErrorFeedback, Layout, Origin, encode},
     measure::{GRADIENTS, WEIGHTS, bits},
     model::{Keep, ModelError},
-    plan::SLICE_WORDS,
+    plan::{OnHost, SLICE_WORDS},
 };
 
 use crate::{
@@ -179,8 +179,8 @@ pub fn find(choice: Choice, why: &mut Option<Unfit>) -> Result<Option<Driver>, M
 pub struct Room {
     /// Bytes that are taken at once; memory is asked for as work goes without it.
     pub slab: Option<usize>,
-    /// Whether the optimiser's moments rest in the host's memory and visit the GPU in slices.
-    pub moments_on_host: bool,
+    /// What rests in the host's memory.
+    pub on_host: OnHost,
 }
 
 impl Room {
@@ -190,8 +190,7 @@ impl Room {
     ///
     /// [`DeviceError`] when it has not so much of it.
     pub fn on<D: Device>(self, device: D) -> Result<Cuda<Opened<D>>, DeviceError> {
-        let opened = Opened::new(device, self.slab)?;
-        if self.moments_on_host { Cuda::offloading(opened, SLICE_WORDS) } else { Ok(Cuda::new(opened)) }
+        Cuda::resting(Opened::new(device, self.slab)?, self.on_host, SLICE_WORDS)
     }
 }
 

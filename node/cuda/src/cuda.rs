@@ -28,17 +28,19 @@ use std::sync::Arc;
 use talkoot_trainer::{
     backend::{
         AdamWStep, Attention, Backend, Columns, ColumnsMut, Done, HeadGradients, HeadShape, LinearShape, Qkv,
-        Store, Targets, Turn,
+        Resting, Store, Targets, Turn,
     },
-    moments::eight_bit::BLOCK_WORDS,
+    moments::eight_bit::{BLOCK, BLOCK_WORDS},
+    plan::OnHost,
 };
 
-use self::launch::during;
+use self::launch::{HALF, during};
 use crate::{
     buffer::{Buffer, Place, Pool},
     class::{Class, Exact},
     device::{Device, DeviceError},
     offload::{Hosted, Offload},
+    rest::Rest,
 };
 
 /// A GPU that computes in a class of numbers.
@@ -46,33 +48,52 @@ use crate::{
 pub struct Cuda<D: Device, C = Exact> {
     pool: Arc<Pool<D>>,
     class: C,
-    /// Where the optimiser's moments rest on the host.
+    /// What rests in the host's memory.
+    on_host: OnHost,
+    /// Where numbers of the optimiser that rest there visit the device.
     offload: Option<Arc<Offload<D>>>,
+    /// Where other numbers rest there.
+    rest: Option<Arc<Rest<D>>>,
 }
 
 impl<D: Device> Cuda<D> {
     /// This device, in the exact class.
     pub fn new(device: D) -> Self {
-        Self { pool: Pool::new(Arc::new(device)), class: Exact, offload: None }
+        let pool = Pool::new(Arc::new(device));
+        Self { pool, class: Exact, on_host: OnHost::NOTHING, offload: None, rest: None }
     }
 
-    /// The same, with moments of the optimiser in the host's memory. They come in slices of at most `words` words of four
-    /// bytes, a whole block of moments in eight bits at least; [`SLICE_WORDS`](talkoot_trainer::plan::SLICE_WORDS) is what is planned with.
+    /// The same, with some numbers at rest in the host's memory. The optimiser's come in slices of at most `words` words of
+    /// four bytes each, a whole block of moments in eight bits at least; [`SLICE_WORDS`](talkoot_trainer::plan::SLICE_WORDS)
+    /// is what is planned with.
     ///
     /// # Errors
     ///
     /// [`DeviceError`] when the device has no room for the slices, before anything else is asked of it.
-    pub fn offloading(device: D, words: usize) -> Result<Self, DeviceError> {
-        let pool = Pool::new(Arc::new(device));
-        let offload = Some(Arc::new(Offload::new(&pool, words.max(BLOCK_WORDS))?));
-        Ok(Self { pool, class: Exact, offload })
+    pub fn resting(device: D, on_host: OnHost, words: usize) -> Result<Self, DeviceError> {
+        let OnHost { moments, gradients, values } = on_host;
+        let (pool, words) = (Pool::new(Arc::new(device)), words.max(BLOCK_WORDS));
+        // a slice of each; where gradients are of moments in eight bits, a block of all at least
+        let parts = 2 * usize::from(moments) + usize::from(gradients);
+        let block = 2 * BLOCK_WORDS * usize::from(moments) + BLOCK * usize::from(gradients);
+        let bytes = size_of::<f32>() * (parts * words).max(block);
+        let offload = if parts > 0 { Some(Arc::new(Offload::new(&pool, bytes)?)) } else { None };
+        let rest = (gradients || values).then(|| Rest::new(&pool, words));
+        Ok(Self { pool, class: Exact, on_host, offload, rest })
     }
 }
 
 impl<D: Device, C: Class> Cuda<D, C> {
     /// The same device and memory in another class: buffers of the one are buffers of the other.
     pub fn in_class<N: Class>(&self, class: N) -> Cuda<D, N> {
-        Cuda { pool: Arc::clone(&self.pool), class, offload: self.offload.clone() }
+        let Self { pool, on_host, offload, rest, .. } = self;
+        Cuda {
+            pool: Arc::clone(pool),
+            class,
+            on_host: *on_host,
+            offload: offload.clone(),
+            rest: rest.clone(),
+        }
     }
 
     /// What it computes in.
@@ -85,15 +106,23 @@ impl<D: Device, C: Class> Cuda<D, C> {
         self.pool.device()
     }
 
-    /// Gives memory that nobody uses back to the device.
+    /// What rests in the host's memory.
+    pub fn on_host(&self) -> OnHost {
+        self.on_host
+    }
+
+    /// Gives memory that nobody uses back to the device, what numbers on their way to the host have left behind too.
     pub fn trim(&self) {
+        if let Some(rest) = &self.rest {
+            rest.trim();
+        }
         self.pool.trim();
     }
 }
 
 impl<D: Device, C: Class> Cuda<D, C> {
     /// Numbers at rest, of any value.
-    fn on_host(&self, len: usize) -> Done<Buffer<D>> {
+    fn at_rest(&self, len: usize) -> Done<Buffer<D>> {
         let pinned = self.device().pin(len * size_of::<f32>()).map_err(during(AT_REST))?;
         Ok(Buffer { place: Place::Host(Hosted::new(pinned)), len })
     }
@@ -104,10 +133,43 @@ impl<D: Device, C: Class> Cuda<D, C> {
             Place::Host(hosted) => {
                 self.device().write_pinned(bytes, &hosted.pinned, at).map_err(during(AT_REST))
             }
-            Place::Device(_) => Ok(()),
+            Place::Device(_) | Place::Half(_) | Place::Away(_) => Ok(()),
         }
     }
+
+    /// Halves of any value.
+    fn halves(&self, len: usize) -> Done<Buffer<D>> {
+        let lent = self.pool.take(len * HALF).map_err(during("an allocation"))?;
+        Ok(Buffer { place: Place::Half(lent), len })
+    }
+
+    /// Starts numbers' way to the host.
+    fn send_away(&self, rest: &Arc<Rest<D>>, kind: Resting, buffer: &mut Buffer<D>) -> Done {
+        const NAME: &str = "a copy to the host";
+        let bytes = buffer.len * size_of::<f32>();
+        let squares = match kind {
+            Resting::Gradient => Some(self.parts_of_squares(NAME, buffer)?),
+            Resting::Value => None,
+        };
+        let Place::Device(numbers) = &buffer.place else { return Ok(()) };
+        let sums = squares.as_ref().and_then(|sums| match &sums.place {
+            Place::Device(lent) => Some((lent, sums.len * size_of::<f32>())),
+            _ => None,
+        });
+        let away = rest.copy_out(numbers, bytes, sums).map_err(during(NAME))?;
+        let places =
+            [Some(std::mem::replace(&mut buffer.place, Place::Away(away))), squares.map(|s| s.place)];
+        let memory = places.into_iter().flatten().filter_map(|place| match place {
+            Place::Device(lent) => Some(lent),
+            _ => None,
+        });
+        let Place::Away(away) = &buffer.place else { return Ok(()) };
+        rest.hold(away, memory.collect()).map_err(during(NAME))
+    }
 }
+
+/// What fails when there is no room for what comes back.
+const FETCHING: &str = "a copy from the host";
 
 /// What fails when there is no room on the host.
 const AT_REST: &str = "an allocation on the host";
@@ -144,21 +206,75 @@ impl<D: Device, C: Class> Backend for Cuda<D, C> {
         if bytes.is_empty() {
             return Ok(values);
         }
-        let copied = match &buffer.place {
+        let failed = during("a copy from the device");
+        match &buffer.place {
             Place::Device(lent) => self.device().download(lent.memory(), 0, bytes),
+            Place::Half(lent) => {
+                let mut halves = vec![0u16; buffer.len];
+                let copied = self.device().download(lent.memory(), 0, bytemuck::cast_slice_mut(&mut halves));
+                copied.map_err(failed)?;
+                return Ok(halves.into_iter().map(|half| f32::from_bits(u32::from(half) << 16)).collect());
+            }
             Place::Host(hosted) => self.device().read_pinned(&hosted.pinned, 0, bytes),
-        };
-        copied.map_err(during("a copy from the device"))?;
+            Place::Away(away) => self.device().read_pinned(away.pinned(), 0, bytes),
+        }
+        .map_err(failed)?;
         Ok(values)
+    }
+
+    /// Halves, if nothing is lost by it.
+    fn upload_frozen(&self, values: &[f32]) -> Done<Buffer<D>> {
+        let lossless = |value: &f32| value.to_bits() & 0xffff == 0;
+        if values.is_empty() || !values.iter().all(lossless) {
+            return self.upload(values);
+        }
+        let buffer = self.halves(values.len())?;
+        let halves: Vec<u16> = values.iter().map(|value| (value.to_bits() >> 16) as u16).collect();
+        if let Place::Half(lent) = &buffer.place {
+            let copied = self.device().upload(bytemuck::cast_slice(&halves), lent.memory(), 0);
+            copied.map_err(during("a copy to the device"))?;
+        }
+        Ok(buffer)
+    }
+
+    fn scratch_frozen(&self, len: usize) -> Done<Buffer<D>> {
+        if len == 0 { self.scratch(len) } else { self.halves(len) }
+    }
+
+    fn put_away(&self, kind: Resting, buffer: &mut Buffer<D>) -> Done {
+        let wanted = match kind {
+            Resting::Gradient => self.on_host.gradients,
+            Resting::Value => self.on_host.values,
+        };
+        match (&self.rest, &buffer.place) {
+            (Some(rest), Place::Device(_)) if wanted && rest.takes(buffer.len * size_of::<f32>()) => {
+                self.send_away(rest, kind, buffer)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn send_for(&self, buffer: &mut Buffer<D>) -> Done {
+        match &mut buffer.place {
+            Place::Away(away) => away.send_for().map_err(during(FETCHING)),
+            _ => Ok(()),
+        }
+    }
+
+    fn fetch(&self, buffer: &mut Buffer<D>) -> Done {
+        if let Place::Away(away) = &mut buffer.place {
+            buffer.place = Place::Device(away.fetch().map_err(during(FETCHING))?);
+        }
+        Ok(())
     }
 
     fn zeros_at_rest(&self, len: usize) -> Done<Buffer<D>> {
         /// As many zeros as are written at a time.
         static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
-        if self.offload.is_none() {
+        if !self.on_host.moments {
             return self.zeros(len);
         }
-        let (buffer, bytes) = (self.on_host(len)?, len * size_of::<f32>());
+        let (buffer, bytes) = (self.at_rest(len)?, len * size_of::<f32>());
         for at in (0..bytes).step_by(ZEROS.len()) {
             self.put(&buffer, at, &ZEROS[..ZEROS.len().min(bytes - at)])?;
         }
@@ -166,10 +282,10 @@ impl<D: Device, C: Class> Backend for Cuda<D, C> {
     }
 
     fn upload_at_rest(&self, values: &[f32]) -> Done<Buffer<D>> {
-        if self.offload.is_none() {
+        if !self.on_host.moments {
             return self.upload(values);
         }
-        let buffer = self.on_host(values.len())?;
+        let buffer = self.at_rest(values.len())?;
         self.put(&buffer, 0, bytemuck::cast_slice(values))?;
         Ok(buffer)
     }

@@ -111,6 +111,11 @@ pub trait Device: fmt::Debug + Send + Sync {
         true
     }
 
+    /// Bytes of memory that it hands out, where that is known before: a plan can be held to it.
+    fn room(&self) -> Option<u64> {
+        None
+    }
+
     /// Memory of any contents; `bytes` is not zero. It begins at a multiple of 16 bytes at least.
     fn allocate(&self, bytes: usize) -> Result<Self::Memory, DeviceError>;
 

@@ -82,7 +82,9 @@ kernels! {
     }
     "exact/product.cu" {
         PRODUCT_NN = "product_nn",
+        PRODUCT_NN_HALF = "product_nn_half",
         PRODUCT_NT = "product_nt",
+        PRODUCT_NT_HALF = "product_nt_half",
         PRODUCT_TN = "product_tn",
     }
     "exact/rotary.cu" {
@@ -91,6 +93,7 @@ kernels! {
     }
     "exact/rows.cu" {
         COPY_ROWS = "copy_rows",
+        COPY_ROWS_HALF = "copy_rows_half",
         ADD_ROWS = "add_rows",
     }
     "exact/squares.cu" {
@@ -112,7 +115,9 @@ kernels! {
     }
     "fast/product.cu" {
         FAST_PRODUCT_NN = "product_nn",
+        FAST_PRODUCT_NN_HALF = "product_nn_half",
         FAST_PRODUCT_NT = "product_nt",
+        FAST_PRODUCT_NT_HALF = "product_nt_half",
         FAST_PRODUCT_TN = "product_tn",
     }
     "fast/round.cu" {

@@ -11,8 +11,10 @@
 //! class       what a class of numbers does in its own way; the exact class
 //! fast        the fast class: tensor cores
 //! codec       contributions chosen on the GPU
-//! offload     moments of the optimiser in the host's memory
+//! offload     numbers of the optimiser in the host's memory
+//! rest        gradients and values in the host's memory between their uses
 //! blank       a device without numbers: what training takes, found by the very code that trains
+//! plan        what training takes of a GPU, and whether a step fits before it begins
 //! slab        a device whose memory is taken once and handed out by a rule that a plan can follow
 //! opened      a device with a slab or without one
 //! check       every operation held to the bits of the processor
@@ -39,7 +41,9 @@ pub mod kernels;
 pub mod multiply;
 mod offload;
 pub mod opened;
+pub mod plan;
 pub mod ptx;
+mod rest;
 pub mod slab;
 
 pub use buffer::Buffer;

@@ -95,6 +95,13 @@ impl<D: Device> Device for Opened<D> {
         }
     }
 
+    fn room(&self) -> Option<u64> {
+        match self {
+            Self::AsItGoes(device) => device.room(),
+            Self::Slab(slab) => slab.room(),
+        }
+    }
+
     fn allocate(&self, bytes: usize) -> Result<Memory<D>, DeviceError> {
         Ok(match self {
             Self::AsItGoes(device) => Memory::AsItGoes(device.allocate(bytes)?),

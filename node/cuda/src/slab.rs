@@ -22,7 +22,8 @@ pub struct Slab<D: Device> {
 }
 
 /// A piece of a slab, given back when it is dropped. Kernels that were started before may still read or write it: what is
-/// started later, into the same place, comes after that. What copies of other lanes come and go through is never given back.
+/// started later, into the same place, comes after that. Whoever has copies of other lanes come and go through a piece gives it
+/// back when kernels have been told to wait for them.
 #[derive(Debug)]
 pub struct Piece {
     place: Place,
@@ -92,6 +93,10 @@ impl<D: Device> Device for Slab<D> {
     /// Taking and giving costs next to nothing here, and what is kept would be missing elsewhere.
     fn keeps_memory(&self) -> bool {
         false
+    }
+
+    fn room(&self) -> Option<u64> {
+        Some(open(&self.arena).capacity())
     }
 
     fn allocate(&self, bytes: usize) -> Result<Piece, DeviceError> {

@@ -12,7 +12,11 @@ use talkoot_trainer::{
     backend::{Backend, BackendError},
     measure::{Bits, GRADIENTS, WEIGHTS, bits},
     model::Keep,
+    plan::OnHost,
 };
+
+/// Everything that can.
+const ALL: OnHost = OnHost { moments: true, gradients: true, values: true };
 
 /// Asserts that no case of a group differs, in any order of threads.
 fn no_difference(group: &str) {
@@ -58,6 +62,11 @@ fn head_and_loss() {
     no_difference("loss");
 }
 
+#[test]
+fn weights_that_are_not_trained() {
+    no_difference("frozen");
+}
+
 fn trained(emulator: Emulator) -> Result<Bits, talkoot_trainer::model::ModelError> {
     bits(&Cuda::new(emulator), "emulated", Keep::Inputs)
 }
@@ -97,8 +106,10 @@ fn a_device_trains_only_after_it_has_shown_the_hashes() {
     emulator.faults().add(Fault::LostAt { launch: 3 });
     let said = proven(Cuda::new(emulator)).unwrap_err().to_string();
     assert!(said.contains("failed when it was tried") && said.contains("CUDA_ERROR"), "{said}");
-    let Some(emulator) = Emulator::new(Order::Backward) else { return };
-    // what training takes of the emulated memory is far below it, and moments visit in slices
-    let room = Room { slab: Some(1 << 30), moments_on_host: true };
-    proven(room.on(emulator).unwrap()).unwrap();
+    // what training takes of the emulated memory is far below it, and everything that can rest on the host does
+    for on_host in [OnHost { moments: true, ..OnHost::NOTHING }, ALL] {
+        let Some(emulator) = Emulator::new(Order::Backward) else { return };
+        let room = Room { slab: Some(1 << 30), on_host };
+        proven(room.on(emulator).unwrap()).unwrap();
+    }
 }

@@ -9,6 +9,8 @@ mod testkit;
 mod attention;
 #[path = "fast/codec.rs"]
 mod codec;
+#[path = "fast/frozen.rs"]
+mod frozen;
 #[path = "fast/head.rs"]
 mod head;
 #[path = "fast/library.rs"]

@@ -12,8 +12,11 @@ use talkoot_trainer::{
     backend::{AdamWStep, Backend},
     cpu::Cpu,
     moments::eight_bit::{Side, packed_words},
-    plan::SLOTS,
+    plan::{OnHost, SLOTS},
 };
+
+/// Moments alone rest on the host.
+const MOMENTS: OnHost = OnHost { moments: true, ..OnHost::NOTHING };
 
 /// Words of a slice: two blocks of moments in eight bits.
 const SLICE: usize = 130;
@@ -93,7 +96,7 @@ fn every_order_that_events_allow_gives_the_bits_of_moments_on_the_device() {
             let expected = trained(&Cpu::default(), lengths, eight_bit, 4);
             for preference in Preference::all() {
                 let Some(recorder) = Recorder::new(preference) else { return };
-                let cuda = Cuda::offloading(recorder, SLICE).unwrap();
+                let cuda = Cuda::resting(recorder, MOMENTS, SLICE).unwrap();
                 let found = trained(&cuda, lengths, eight_bit, 4);
                 assert_eq!(found, expected, "{lengths:?}, eight bits: {eight_bit}, {preference:?}");
             }
@@ -105,7 +108,7 @@ fn every_order_that_events_allow_gives_the_bits_of_moments_on_the_device() {
 fn copies_go_on_beside_kernels() {
     let copies_first = Preference::Lanes([Lane::ToDevice, Lane::ToHost, Lane::Kernels]);
     let Some(recorder) = Recorder::new(copies_first) else { return };
-    let cuda = Cuda::offloading(recorder, SLICE).unwrap();
+    let cuda = Cuda::resting(recorder, MOMENTS, SLICE).unwrap();
     trained(&cuda, &[1400], false, 1);
     // all slices but the first come while a kernel is still to run, and two at most are ahead of it
     assert!(cuda.device().overlaps() > 20, "{}", cuda.device().overlaps());
@@ -115,7 +118,7 @@ fn copies_go_on_beside_kernels() {
 fn moments_at_rest_take_no_memory_of_the_device_but_the_slots() {
     let slab = || Some(Slab::reserve(Emulator::new(Order::Forward)?, 1 << 20).unwrap());
     let (Some(with), Some(without)) = (slab(), slab()) else { return };
-    let cuda = Cuda::offloading(with, SLICE).unwrap();
+    let cuda = Cuda::resting(with, MOMENTS, SLICE).unwrap();
     let slots = cuda.device().taken();
     assert_eq!(slots, (SLOTS * (2 * 4 * SLICE).next_multiple_of(256)) as u64);
     let rest = cuda.zeros_at_rest(1 << 20).unwrap();
@@ -130,6 +133,6 @@ fn moments_at_rest_take_no_memory_of_the_device_but_the_slots() {
 fn a_device_without_room_for_the_slots_says_so_before_anything_else() {
     let Some(emulator) = Emulator::new(Order::Forward) else { return };
     let slab = Slab::reserve(emulator, 2 << 10).unwrap();
-    let refused = Cuda::offloading(slab, SLICE).unwrap_err();
+    let refused = Cuda::resting(slab, MOMENTS, SLICE).unwrap_err();
     assert!(refused.to_string().contains("no room for 1040 more bytes"), "{refused}");
 }

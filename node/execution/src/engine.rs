@@ -16,6 +16,7 @@ use talkoot_cuda::{
     device::{Device, Driver, Missing},
     fast::TensorCores,
     opened::Opened,
+    plan::check,
 };
 use talkoot_trainer::{
     backend::{Backend, BackendError},
@@ -24,6 +25,7 @@ use talkoot_trainer::{
     inner::InnerError,
     model::ModelError,
     moments::Factors,
+    plan::{Ahead, Class},
 };
 
 use crate::{Arithmetic, ExecutionError};
@@ -35,6 +37,11 @@ pub(crate) trait Computation {
 
     /// Computes it.
     fn on<B: Backend>(&mut self, backend: &B) -> Result<Self::Output, ExecutionError>;
+
+    /// What it begins with, to be held to the memory of a device beforehand.
+    fn ahead(&self) -> Result<Option<Ahead<'_>>, ExecutionError> {
+        Ok(None)
+    }
 }
 
 /// Why an arithmetic cannot be had here.
@@ -137,6 +144,11 @@ impl<D: Device> Engine<D> {
         work: &mut C,
     ) -> Result<C::Output, ExecutionError> {
         let on_gpu = match (arithmetic, self.working()) {
+            (Arithmetic::Exact | Arithmetic::TensorCores, Some(gpu))
+                if !self.has_room(gpu, arithmetic, work)? =>
+            {
+                return work.on(&Cpu::default());
+            }
             (_, None) | (Arithmetic::Library, _) => return work.on(&arithmetic.cpu()),
             (Arithmetic::Exact, Some(gpu)) => work.on(&gpu.in_class(Exact)),
             (Arithmetic::TensorCores, Some(gpu)) => match self.tensor_cores() {
@@ -153,6 +165,33 @@ impl<D: Device> Engine<D> {
                 }
             },
             done => done,
+        }
+    }
+
+    /// Whether a GPU has the room for what is ahead, as far as that is known; says what would help where not.
+    fn has_room<C: Computation>(
+        &self,
+        gpu: &Cuda<D>,
+        arithmetic: Arithmetic,
+        work: &C,
+    ) -> Result<bool, ExecutionError> {
+        // where memory is asked for as work goes, nothing is known
+        if gpu.device().room().is_none() {
+            return Ok(true);
+        }
+        let Some(ahead) = work.ahead()? else { return Ok(true) };
+        let class = match arithmetic {
+            Arithmetic::TensorCores if self.tensor_cores().is_ok() => Class::Fast,
+            _ => Class::Exact,
+        };
+        match check(gpu, class, &ahead) {
+            Ok(Err(why)) => {
+                let device = gpu.device().name();
+                tracing::warn!(%why, device, "the GPU's memory is too small: the processor does this work");
+                Ok(false)
+            }
+            // who cannot be planned for has nothing to learn, or finds out on the way
+            Ok(Ok(())) | Err(_) => Ok(true),
         }
     }
 

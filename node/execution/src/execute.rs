@@ -20,6 +20,7 @@ use talkoot_trainer::{
         InnerError, InnerOutcome, InnerPlan, Normalisation, OptimizerSettings, Start, run_inner_steps_on,
     },
     moments::{Factors, MomentFormat, matrix_shapes},
+    plan::Ahead,
     state::State,
     trace::{StepRecord, Trace},
 };
@@ -309,6 +310,10 @@ struct Ended {
 
 impl Computation for InnerSteps<'_> {
     type Output = Ended;
+
+    fn ahead(&self) -> Result<Option<Ahead<'_>>, ExecutionError> {
+        Ok(Ahead::of(self.config, self.from.state, &self.plan, self.source)?)
+    }
 
     fn on<B: Backend>(&mut self, backend: &B) -> Result<Self::Output, ExecutionError> {
         let Self { config, from, plan, source, on_step, layout_of_factors, with_digest } = self;

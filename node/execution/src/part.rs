@@ -15,6 +15,7 @@ use talkoot_trainer::{
     cpu::Cpu,
     inner::{InnerError, InnerOutcome, InnerPlan, Start, run_inner_steps_on},
     moments::{Moments, matrix_shapes},
+    plan::Ahead,
     snapshot::Snapshot,
     trace::{StepRecord, Trace},
 };
@@ -93,6 +94,10 @@ struct PartSteps<'a> {
 
 impl Computation for PartSteps<'_> {
     type Output = (InnerOutcome, Moments);
+
+    fn ahead(&self) -> Result<Option<Ahead<'_>>, ExecutionError> {
+        Ok(Ahead::of(self.config, self.from.state, &self.plan, self.source)?)
+    }
 
     fn on<B: Backend>(&mut self, backend: &B) -> Result<Self::Output, ExecutionError> {
         let Self { config, from, plan, source } = self;

@@ -7,7 +7,7 @@ mod support;
 use std::ops::ControlFlow;
 
 use support::{World, member, world};
-use talkoot_cuda::Cuda;
+use talkoot_cuda::{Cuda, slab::Slab};
 use talkoot_emulator::{Emulator, Fault, Order};
 use talkoot_execution::{Engine, Executed, execute_on};
 use talkoot_protocol::manifest::InnerState;
@@ -75,4 +75,26 @@ fn a_gpu_without_room_is_asked_again_next_time() {
     let (ours, _) = executed(&world, &engine);
     assert_same(&ours, &expected);
     assert!(engine.has_gpu());
+}
+
+#[test]
+fn a_slab_that_is_too_small_is_not_begun_on_and_one_that_suffices_is() {
+    let world = world(InnerState::Public, None);
+    let (expected, _) = executed(&world, &Engine::new(None));
+    for (bytes, begins) in [(100_000, false), (256 << 20, true)] {
+        let Some(emulator) = Emulator::new(Order::Forward) else { return };
+        let engine = Engine::new(Some(Cuda::new(Slab::reserve(emulator, bytes).unwrap())));
+        let launches = || engine.gpu().unwrap().device().device().faults().launches();
+        let round = world.round(0, None);
+        let job = world.job(&round, member(1), &[]);
+        let mut at_first_step = None;
+        let mut on_step = |_, _: &_| {
+            at_first_step.get_or_insert_with(launches);
+            ControlFlow::Continue(())
+        };
+        let ours = execute_on(&engine, &job, &world.packs, &mut on_step).unwrap();
+        assert_same(&ours, &expected);
+        assert_eq!(at_first_step.unwrap() > 0, begins, "{bytes} bytes");
+        assert!(engine.has_gpu());
+    }
 }

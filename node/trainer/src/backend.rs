@@ -185,6 +185,15 @@ pub struct HeadGradients<'a, T> {
     pub weight: Option<(Store, &'a mut T)>,
 }
 
+/// Numbers that are not used for a while, and may be elsewhere meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resting {
+    /// A gradient, until the next batch of the step adds to it or the optimiser takes it.
+    Gradient,
+    /// What forward left for backward.
+    Value,
+}
+
 /// A device that trains.
 ///
 /// Lengths and shapes are the caller's business: an operation may panic on a buffer that is too short, since they come
@@ -222,8 +231,33 @@ pub trait Backend: fmt::Debug + Send + Sync {
     fn upload_at_rest(&self, values: &[f32]) -> Done<Self::Buffer> {
         self.upload(values)
     }
+    /// As [`Self::upload`], for weights that are not trained: a device may hold them in fewer bytes, as long as every
+    /// operation that reads a weight or rows of a table gives the same bits. No operation writes them.
+    fn upload_frozen(&self, values: &[f32]) -> Done<Self::Buffer> {
+        self.upload(values)
+    }
+    /// As [`Self::scratch`], for weights that are not trained and whose numbers bf16 holds, to plan with.
+    fn scratch_frozen(&self, len: usize) -> Done<Self::Buffer> {
+        self.scratch(len)
+    }
     /// Numbers in a buffer.
     fn len(&self, buffer: &Self::Buffer) -> usize;
+
+    // --- numbers that rest between their uses
+
+    /// Says that numbers are not used for a while: a device may put them elsewhere. Until they are fetched, no operation takes
+    /// them but [`Self::len`], [`Self::download`] and, where they are gradients, [`Self::sum_of_squares`] and the optimiser.
+    fn put_away(&self, _kind: Resting, _buffer: &mut Self::Buffer) -> Done {
+        Ok(())
+    }
+    /// Says that numbers which may have been put away are fetched soon: they begin to come back.
+    fn send_for(&self, _buffer: &mut Self::Buffer) -> Done {
+        Ok(())
+    }
+    /// Numbers that may have been put away can be used again.
+    fn fetch(&self, _buffer: &mut Self::Buffer) -> Done {
+        Ok(())
+    }
 
     // --- linear maps
 

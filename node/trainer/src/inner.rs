@@ -272,7 +272,7 @@ pub fn run_inner_steps_on<B: Backend>(
     if names.is_empty() {
         return Err(InnerError::NothingTrainable);
     }
-    let mut model = Model::new(backend, config, start)
+    let mut model = Model::to_train(backend, config, start, &names)
         .map_err(|source| InnerError::Model { step: 0, source })?
         .with_keep(Keep::within(config, GROUP_ROWS, KEPT_BYTES));
     let mut optimizer = plan.optimizer.adamw(config);
@@ -382,7 +382,8 @@ fn ahead<'p>(
     })
 }
 
-fn fetch(
+/// The packs of a step, as samples.
+pub(crate) fn fetch(
     config: &ModelConfig,
     step: usize,
     packs: &[u64],

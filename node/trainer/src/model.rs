@@ -19,7 +19,7 @@ mod decoder;
 mod gradients;
 mod pooled;
 mod vision;
-mod weights;
+pub(crate) mod weights;
 
 pub use batch::{Batch, Sample};
 pub use gradients::Gradients;
@@ -105,30 +105,47 @@ impl<'b, B: Backend> Model<'b, B> {
     ///
     /// [`ModelError`] when a tensor is missing or misshapen, or the device has no room.
     pub fn new(backend: &'b B, config: &ModelConfig, state: &State) -> Result<Self, ModelError> {
-        Ok(Self {
-            backend,
-            config: config.clone(),
-            weights: weights::Weights::upload(backend, config, state)?,
-            strip: ClassStrip::default(),
-            keep: Keep::default(),
-            positions: Mutex::new(angles::PositionTable::new(&config.text)),
-        })
+        Ok(Self::of(backend, config, weights::Weights::upload(backend, config, state, |_| false)?))
     }
 
-    /// A model of this shape whose weights are of any value, to plan with: no state of its size has to exist.
+    /// The same, to train the parameters named in `trained`, in order of names, and no others: a device may hold the others in
+    /// fewer bytes, where that changes no bit.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn to_train(
+        backend: &'b B,
+        config: &ModelConfig,
+        state: &State,
+        trained: &[String],
+    ) -> Result<Self, ModelError> {
+        Ok(Self::of(backend, config, weights::Weights::upload(backend, config, state, is_frozen(trained))?))
+    }
+
+    /// A model of this shape whose weights are of any value, to plan with: no state of its size has to exist. The numbers of
+    /// `frozen` matrices are such that bf16 holds them.
     ///
     /// # Errors
     ///
     /// [`ModelError::Backend`] when the device has no room.
-    pub(crate) fn unfilled(backend: &'b B, config: &ModelConfig) -> Result<Self, ModelError> {
-        Ok(Self {
+    pub(crate) fn unfilled(
+        backend: &'b B,
+        config: &ModelConfig,
+        frozen: impl Fn(&str) -> bool,
+    ) -> Result<Self, ModelError> {
+        Ok(Self::of(backend, config, weights::Weights::unfilled(backend, config, frozen)?))
+    }
+
+    fn of(backend: &'b B, config: &ModelConfig, weights: weights::Weights<B>) -> Self {
+        Self {
             backend,
             config: config.clone(),
-            weights: weights::Weights::unfilled(backend, config)?,
+            weights,
             strip: ClassStrip::default(),
             keep: Keep::default(),
             positions: Mutex::new(angles::PositionTable::new(&config.text)),
-        })
+        }
     }
 
     /// The same model, dropping class tokens in another way.
@@ -291,6 +308,7 @@ impl<'b, B: Backend> Model<'b, B> {
         let targets = Targets { tokens: &batch.targets, scales };
         let head = HeadGradients { hidden: &mut d_normed, weight: gradients.head(backend)? };
         let losses = backend.cross_entropy(shape, &normed, self.head(), targets, Some(head))?;
+        gradients.put_away_head(backend)?;
         let mut d_picked = backend.zeros(backend.len(&picked))?;
         let eps = self.config.text.rms_norm_eps as f32;
         backend.rms_norm_backward(
@@ -341,6 +359,11 @@ impl<'b, B: Backend> Model<'b, B> {
         }
         Ok(())
     }
+}
+
+/// Says of a parameter whether it is none of `trained`, which are in order.
+pub(crate) fn is_frozen(trained: &[String]) -> impl Fn(&str) -> bool {
+    |name| trained.binary_search_by(|trained| trained.as_str().cmp(name)).is_err()
 }
 
 /// Name of the token embedding.

@@ -5,12 +5,15 @@
 //! config, trained modules, load --> rehearsal: the trainer's own code on a device that only counts
 //!                                      |  takes and gives of every buffer, in order; operations
 //!                                      v
-//! setting --> bytes of each buffer --> arena or shelf, played through --> Need: items on device and host
+//! setting, processor --> bytes of each buffer --> shelf, played through --> Need: items on device and host
+//! setting, GPU --------> Task::play on talkoot-cuda's own code, in a slab without numbers --^
 //! all settings ------------------------------------------------------> Answer: what fits, cheapest first
 //! ```
 //! There is no second description of the model here that could differ from the first. Tests hold the processor's plan to
-//! what training really allocates. **What is said of GPUs is computed and was not yet run on one.**
+//! what training really allocates, and a GPU's to emulated kernels, to the byte. **What is said of GPUs is computed and was not yet
+//! run on one.**
 
+mod ahead;
 mod answer;
 mod dry;
 mod load;
@@ -21,12 +24,14 @@ mod rehearsal;
 mod rooms;
 mod setting;
 
-pub use answer::{Answer, Budget, Choice, Rates, Wishes, answer};
+pub use ahead::Ahead;
+pub use answer::{Answer, Budget, Choice, OnGpu, Rates, Wishes, answer};
 pub use load::{Load, MAX_PACKS, MAX_TOKENS};
 pub use need::{Item, Need, Rehearsed, Task};
 pub use page::page;
+pub use rehearsal::Mark;
 pub use rooms::{GPU_LOGITS, SLICE_WORDS, SLOTS, gpu_logit_rows};
-pub use setting::{Class, Device, MomentType, Offload, Setting, Values};
+pub use setting::{Class, Device, How, OnHost, ParseOnHostError, Setting, Values, usual_keep};
 
 use crate::{
     config::{ConfigError, ModelConfig},

@@ -14,10 +14,9 @@ use talkoot_trainer::{
     contribution::CodecSettings,
     cpu::Cpu,
     inner::{InnerPlan, Normalisation, OptimizerSettings, Start, run_inner_steps_on},
-    model::Keep,
     modules::Module,
     moments::MomentFormat,
-    plan::{self, Class, Device, Load, MomentType, Offload, Setting, Task, Values},
+    plan::{self, Class, Device, Load, OnHost, Setting, Task, Values},
     state::State,
 };
 
@@ -117,17 +116,17 @@ fn measured_and_planned(name: &str, modules: &[Module], packs: u32) -> (u64, u64
 
     let device = Device::Cpu { threads: rayon::current_num_threads() };
     let task = Task::new(&config, modules, load, CodecSettings::default()).unwrap();
+    let rehearsed = task.rehearse(device).unwrap();
     let setting = Setting {
         device,
         class: Class::Exact,
-        // the trainer's own choice, see `Keep::within`: these models are small
-        keep: Keep::Everything,
-        moments: MomentType::F32,
-        offload: Offload::Nothing,
-        values: Values::F32,
+        library: false,
+        keep: rehearsed.keep(),
+        moments: MomentFormat::F32,
+        on_host: OnHost::NOTHING,
         frozen: Values::F32,
     };
-    let need = task.rehearse(device).unwrap().need(setting);
+    let need = rehearsed.need(setting, Vec::new());
     // the start is not counted above, and what comes after the steps is not part of them
     let around = ["weights that the round starts", "pseudo-gradient", "error feedback", "contribution"];
     let (all, _) = task.parameters();

@@ -7,6 +7,11 @@
 // sixteen on their way in registers meanwhile.
 //
 // A step is never padded: fma(0, 0, -0) is +0, so even zeros would change bits.
+//
+// The second operand of products with a weight may be halves of f32, as weights are held that are not trained: they are
+// widened where they are fetched, so that bits are those of the same numbers in f32.
+
+#include "shared/half.cuh"
 
 constexpr unsigned TILE = 128;
 constexpr unsigned DEPTH = 16;
@@ -17,8 +22,9 @@ constexpr unsigned STAGED = TILE * DEPTH / THREADS;
 constexpr unsigned ROW = TILE + 4;
 
 // An operand as the product reads it: element (i, k) at `start[i * across + k * along]`, for i below `count`.
+template <typename Number>
 struct Operand {
-    const float* start;
+    const Number* start;
     size_t across;
     size_t along;
     unsigned count;
@@ -32,14 +38,14 @@ __device__ void place_of(unsigned s, unsigned& i, unsigned& k) {
     k = depth_first ? number % DEPTH : number / TILE;
 }
 
-template <bool depth_first>
-__device__ void fetch(const Operand& from, unsigned first, unsigned step, unsigned depth, float (&staged)[STAGED]) {
+template <bool depth_first, typename Number>
+__device__ void fetch(const Operand<Number>& from, unsigned first, unsigned step, unsigned depth, float (&staged)[STAGED]) {
 #pragma unroll
     for (unsigned s = 0; s < STAGED; s++) {
         unsigned i, k;
         place_of<depth_first>(s, i, k);
         const bool inside = first + i < from.count && step + k < depth;
-        staged[s] = inside ? from.start[(first + i) * from.across + (step + k) * from.along] : 0.0f;
+        staged[s] = inside ? number_of(from.start[(first + i) * from.across + (step + k) * from.along]) : 0.0f;
     }
 }
 
@@ -72,9 +78,9 @@ __device__ void step(const float (&a)[ROW], const float (&b)[ROW], unsigned row,
     }
 }
 
-template <bool a_depth_first, bool b_depth_first>
-__device__ void product(Operand a, Operand b, unsigned depth, bool go_on, const float* bias, const float* residual,
-                        float* c, size_t stride) {
+template <bool a_depth_first, bool b_depth_first, typename Number>
+__device__ void product(Operand<float> a, Operand<Number> b, unsigned depth, bool go_on, const float* bias,
+                        const float* residual, float* c, size_t stride) {
     __shared__ __align__(16) float a_tiles[2][DEPTH][ROW];
     __shared__ __align__(16) float b_tiles[2][DEPTH][ROW];
     const unsigned first_row = blockIdx.y * TILE, first_column = blockIdx.x * TILE;
@@ -139,19 +145,42 @@ __device__ void product(Operand a, Operand b, unsigned depth, bool go_on, const 
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
     product_nn(const float* a, size_t a_stride, const float* b, size_t b_stride, unsigned rows, unsigned depth,
                unsigned columns, unsigned go_on, const float* bias, const float* residual, float* c, size_t stride) {
-    product<true, false>({a, a_stride, 1, rows}, {b, 1, b_stride, columns}, depth, go_on, bias, residual, c, stride);
+    const Operand<float> left = {a, a_stride, 1, rows}, right = {b, 1, b_stride, columns};
+    product<true, false>(left, right, depth, go_on, bias, residual, c, stride);
+}
+
+// the same where b is halves
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
+    product_nn_half(const float* a, size_t a_stride, const Half* b, size_t b_stride, unsigned rows, unsigned depth,
+                    unsigned columns, unsigned go_on, const float* bias, const float* residual, float* c,
+                    size_t stride) {
+    const Operand<float> left = {a, a_stride, 1, rows};
+    const Operand<Half> right = {b, 1, b_stride, columns};
+    product<true, false>(left, right, depth, go_on, bias, residual, c, stride);
 }
 
 // c [rows, columns] from a [rows, depth] and b [columns, depth]
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
     product_nt(const float* a, size_t a_stride, const float* b, size_t b_stride, unsigned rows, unsigned depth,
                unsigned columns, unsigned go_on, const float* bias, const float* residual, float* c, size_t stride) {
-    product<true, true>({a, a_stride, 1, rows}, {b, b_stride, 1, columns}, depth, go_on, bias, residual, c, stride);
+    const Operand<float> left = {a, a_stride, 1, rows}, right = {b, b_stride, 1, columns};
+    product<true, true>(left, right, depth, go_on, bias, residual, c, stride);
+}
+
+// the same where b is halves
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
+    product_nt_half(const float* a, size_t a_stride, const Half* b, size_t b_stride, unsigned rows, unsigned depth,
+                    unsigned columns, unsigned go_on, const float* bias, const float* residual, float* c,
+                    size_t stride) {
+    const Operand<float> left = {a, a_stride, 1, rows};
+    const Operand<Half> right = {b, b_stride, 1, columns};
+    product<true, true>(left, right, depth, go_on, bias, residual, c, stride);
 }
 
 // c [rows, columns] from a [depth, rows] and b [depth, columns]
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
     product_tn(const float* a, size_t a_stride, const float* b, size_t b_stride, unsigned rows, unsigned depth,
                unsigned columns, unsigned go_on, const float* bias, const float* residual, float* c, size_t stride) {
-    product<false, false>({a, 1, a_stride, rows}, {b, 1, b_stride, columns}, depth, go_on, bias, residual, c, stride);
+    const Operand<float> left = {a, 1, a_stride, rows}, right = {b, 1, b_stride, columns};
+    product<false, false>(left, right, depth, go_on, bias, residual, c, stride);
 }

@@ -9,6 +9,9 @@
 // A block makes 128 x 128 elements with eight warps, each 64 x 32 of them, in steps of 32 along the depth; the next step
 // is on its way in registers meanwhile. Tiles are fixed and the depth is never divided among blocks, so the same GPU
 // gives the same bits. What is missing at the edges counts as zero.
+//
+// The second operand of nt and nn may be halves of f32, as weights are held that are not trained: they are bf16 already, so
+// that bits are those of the same numbers in f32.
 
 #include "shared/tensor_core.cuh"
 
@@ -20,8 +23,9 @@ constexpr unsigned THREADS = 256;
 constexpr unsigned STAGED = TILE * DEPTH / 2 / THREADS;
 
 // An operand: element (i, k) at `start[i * across + k * along]`, for i below `count` and k below `depth`.
+template <typename Number>
 struct Operand {
-    const float* start;
+    const Number* start;
     size_t across;
     size_t along;
     unsigned count;
@@ -37,27 +41,35 @@ __device__ void place_of(unsigned s, unsigned& i, unsigned& k) {
 }
 
 // Whether every pair of neighbours along the depth is whole and can be read at once.
-__device__ bool in_pairs(const Operand& from) {
-    return (size_t(from.start) | from.across * sizeof(float)) % sizeof(float2) == 0 && from.depth % 2 == 0;
+template <typename Number>
+__device__ bool in_pairs(const Operand<Number>& from) {
+    return (size_t(from.start) | from.across * sizeof(Number)) % (2 * sizeof(Number)) == 0 && from.depth % 2 == 0;
 }
 
-template <bool depth_first>
-__device__ void fetch(const Operand& from, unsigned first, unsigned step, bool pairs, unsigned (&staged)[STAGED]) {
+// Two neighbours that are read at once, and two that are not.
+__device__ unsigned pair_at(const float* at) {
+    const float2 both = *reinterpret_cast<const float2*>(at);
+    return pair_of(both.x, both.y);
+}
+__device__ unsigned pair_at(const Half* at) { return *reinterpret_cast<const unsigned*>(at); }
+__device__ unsigned joined(float low, float high) { return pair_of(low, high); }
+__device__ unsigned joined(Half low, Half high) { return low | unsigned(high) << 16; }
+
+template <bool depth_first, typename Number>
+__device__ void fetch(const Operand<Number>& from, unsigned first, unsigned step, bool pairs, unsigned (&staged)[STAGED]) {
 #pragma unroll
     for (unsigned s = 0; s < STAGED; s++) {
         unsigned i, k;
         place_of<depth_first>(s, i, k);
         const bool row = first + i < from.count;
-        const float* at = from.start + (first + i) * from.across + (step + k) * from.along;
+        const Number* at = from.start + (first + i) * from.across + (step + k) * from.along;
         if (depth_first && pairs) {
-            float2 both = {0.0f, 0.0f};
-            if (row && step + k < from.depth) both = *reinterpret_cast<const float2*>(at);
-            staged[s] = pair_of(both.x, both.y);
+            staged[s] = row && step + k < from.depth ? pair_at(at) : 0;
             continue;
         }
-        const float low = row && step + k < from.depth ? at[0] : 0.0f;
-        const float high = row && step + k + 1 < from.depth ? at[from.along] : 0.0f;
-        staged[s] = pair_of(low, high);
+        const Number low = row && step + k < from.depth ? at[0] : Number(0);
+        const Number high = row && step + k + 1 < from.depth ? at[from.along] : Number(0);
+        staged[s] = joined(low, high);
     }
 }
 
@@ -71,9 +83,9 @@ __device__ void put_down(const unsigned (&staged)[STAGED], Half* tile) {
     }
 }
 
-template <bool a_depth_first, bool b_depth_first>
-__device__ void product(Operand a, Operand b, bool go_on, const float* bias, const float* residual, float* c,
-                        size_t stride) {
+template <bool a_depth_first, bool b_depth_first, typename Left, typename Right>
+__device__ void product(Operand<Left> a, Operand<Right> b, bool go_on, const float* bias, const float* residual,
+                        float* c, size_t stride) {
     alignas(16) __shared__ Half a_tiles[2][TILE * STRIDE];
     alignas(16) __shared__ Half b_tiles[2][TILE * STRIDE];
     const unsigned first_row = blockIdx.y * TILE, first_column = blockIdx.x * TILE;
@@ -135,20 +147,49 @@ __device__ void product(Operand a, Operand b, bool go_on, const float* bias, con
     }
 }
 
+template <typename Number>
+__device__ void nt(const float* a, const Number* b, unsigned rows, unsigned columns, unsigned depth, bool go_on,
+                   const float* bias, const float* residual, float* c) {
+    const Operand<float> left = {a, depth, 1, rows, depth};
+    const Operand<Number> right = {b, depth, 1, columns, depth};
+    product<true, true>(left, right, go_on, bias, residual, c, columns);
+}
+
+template <typename Number>
+__device__ void nn(const float* a, const Number* b, unsigned rows, unsigned columns, unsigned depth, bool go_on,
+                   const float* bias, const float* residual, float* c) {
+    const Operand<float> left = {a, depth, 1, rows, depth};
+    const Operand<Number> right = {b, 1, columns, columns, depth};
+    product<true, false>(left, right, go_on, bias, residual, c, columns);
+}
+
 extern "C" __global__ void __launch_bounds__(256, 2)
     product_nt(const float* a, const float* b, unsigned rows, unsigned columns, unsigned depth, unsigned go_on,
                const float* bias, const float* residual, float* c) {
-    product<true, true>({a, depth, 1, rows, depth}, {b, depth, 1, columns, depth}, go_on, bias, residual, c, columns);
+    nt(a, b, rows, columns, depth, go_on, bias, residual, c);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_nt_half(const float* a, const Half* b, unsigned rows, unsigned columns, unsigned depth, unsigned go_on,
+                    const float* bias, const float* residual, float* c) {
+    nt(a, b, rows, columns, depth, go_on, bias, residual, c);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2)
     product_nn(const float* a, const float* b, unsigned rows, unsigned columns, unsigned depth, unsigned go_on,
                const float* bias, const float* residual, float* c) {
-    product<true, false>({a, depth, 1, rows, depth}, {b, 1, columns, columns, depth}, go_on, bias, residual, c, columns);
+    nn(a, b, rows, columns, depth, go_on, bias, residual, c);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 2)
+    product_nn_half(const float* a, const Half* b, unsigned rows, unsigned columns, unsigned depth, unsigned go_on,
+                    const float* bias, const float* residual, float* c) {
+    nn(a, b, rows, columns, depth, go_on, bias, residual, c);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2)
     product_tn(const float* a, const float* b, unsigned rows, unsigned columns, unsigned depth, unsigned go_on,
                const float* bias, const float* residual, float* c) {
-    product<false, false>({a, 1, rows, rows, depth}, {b, 1, columns, columns, depth}, go_on, bias, residual, c, columns);
+    const Operand<float> left = {a, 1, rows, rows, depth}, right = {b, 1, columns, columns, depth};
+    product<false, false>(left, right, go_on, bias, residual, c, columns);
 }

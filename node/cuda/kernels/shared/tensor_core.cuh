@@ -13,6 +13,8 @@
 // the class `fast`. The emulation adds in f32, in ascending order.
 #pragma once
 
+#include "shared/half.cuh"
+
 // Nearest, ties to even; what is not a number stays so.
 __device__ unsigned bf16_of(float x) {
     const unsigned bits = __float_as_uint(x);
@@ -60,7 +62,6 @@ __device__ void multiply_add(float (&d)[4], const unsigned (&a)[4], const unsign
 
 // A matrix of bf16 in shared memory, rows of `STRIDE` numbers. With a stride of eight more than a multiple of 64 the
 // lanes of a warp meet different banks in all three ways of reading.
-typedef unsigned short Half;
 
 // `a`: rows `row` to `row + 15`, columns `column` to `column + 15`.
 template <unsigned STRIDE>

@@ -6,7 +6,7 @@ use talkoot_trainer::backend::{BackendError, Columns, ColumnsMut, Done};
 
 use super::Cuda;
 use crate::{
-    buffer::{Buffer, Lent},
+    buffer::{Buffer, Lent, Place},
     class::Class,
     device::{Argument, Device, DeviceError, Shape},
     kernels::Kernel,
@@ -47,12 +47,44 @@ impl<'a, D: Device> Part<'a, D> {
     ///
     /// When there are fewer.
     pub(crate) fn holding(self, count: usize) -> Argument<'a, D::Memory> {
+        self.check(count);
+        Argument::Memory(self.buffer.memory(), self.start * size_of::<f32>())
+    }
+
+    fn check(self, count: usize) {
         let Part { buffer, start } = self;
         let inside = start.checked_add(count).is_some_and(|end| end <= buffer.len);
         assert!(inside, "{count} numbers from {start} on, of {}", buffer.len);
-        Argument::Memory(buffer.memory(), start * size_of::<f32>())
+    }
+
+    /// Where halves stand, if it is halves: memory, and the byte that `count` of them begin at.
+    ///
+    /// # Panics
+    ///
+    /// When there are fewer.
+    pub(crate) fn halves(self, count: usize) -> Option<(&'a D::Memory, usize)> {
+        let Place::Half(lent) = &self.buffer.place else { return None };
+        self.check(count);
+        Some((lent.memory(), self.start * HALF))
+    }
+
+    /// The argument of a kernel that reads `count` numbers of it, and which of two kernels that is: that of numbers, or that of
+    /// halves.
+    ///
+    /// # Panics
+    ///
+    /// When there are fewer.
+    pub(crate) fn either(self, count: usize, kernels: [Kernel; 2]) -> (Argument<'a, D::Memory>, Kernel) {
+        let [of_numbers, of_halves] = kernels;
+        match self.halves(count) {
+            Some((memory, at)) => (Argument::Memory(memory, at), of_halves),
+            None => (self.holding(count), of_numbers),
+        }
     }
 }
+
+/// Bytes of a half.
+pub(crate) const HALF: usize = 2;
 
 /// Numbers that a matrix spans: `rows` rows of `width`, `stride` apart.
 pub(crate) fn extent(rows: usize, width: usize, stride: usize) -> usize {

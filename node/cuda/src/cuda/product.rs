@@ -10,7 +10,7 @@ use crate::{
     buffer::Buffer,
     class::Class,
     device::{Argument, Device},
-    kernels::{Kernel, PRODUCT_NN, PRODUCT_NT, PRODUCT_TN},
+    kernels::{Kernel, PRODUCT_NN, PRODUCT_NN_HALF, PRODUCT_NT, PRODUCT_NT_HALF, PRODUCT_TN},
 };
 
 /// Rows and columns of a block of the kernels.
@@ -36,12 +36,16 @@ struct Matrix<'a, D: Device> {
 
 impl<'a, D: Device> Matrix<'a, D> {
     fn argument(&self) -> Argument<'a, D::Memory> {
-        self.part.holding(extent(self.rows, self.width, self.stride))
+        self.part.holding(self.extent())
+    }
+
+    fn extent(&self) -> usize {
+        extent(self.rows, self.width, self.stride)
     }
 }
 
 impl<D: Device, C: Class> Cuda<D, C> {
-    /// `c = a [rows, depth] * b [columns, depth]^T`, then `+ bias`, then `+ residual`.
+    /// `c = a [rows, depth] * b [columns, depth]^T`, then `+ bias`, then `+ residual`. `b` may be halves.
     #[expect(clippy::too_many_arguments, reason = "a product takes its operands one by one")]
     pub(crate) fn product_nt(
         &self,
@@ -58,10 +62,11 @@ impl<D: Device, C: Class> Cuda<D, C> {
         let b = Matrix { part: b, rows: columns, width: depth, stride: depth };
         let bias = bias.map_or(Argument::Null, |bias| bias.all().holding(columns));
         let residual = residual.map_or(Argument::Null, |residual| residual.all().holding(rows * columns));
-        self.product(operation, PRODUCT_NT, sizes, &a, &b, [bias, residual], c)
+        self.product(operation, [PRODUCT_NT, PRODUCT_NT_HALF], sizes, &a, &b, [bias, residual], c)
     }
 
-    /// `c = a [rows, depth] * b [depth, columns]`, then `+ residual`; rows of `a` are `a_stride` apart.
+    /// `c = a [rows, depth] * b [depth, columns]`, then `+ residual`; rows of `a` are `a_stride` apart. `b` may
+    /// be halves.
     #[expect(clippy::too_many_arguments, reason = "a product takes its operands one by one")]
     pub(crate) fn product_nn(
         &self,
@@ -77,7 +82,7 @@ impl<D: Device, C: Class> Cuda<D, C> {
         let a = Matrix { part: a, rows, width: depth, stride: a_stride };
         let b = Matrix { part: b, rows: depth, width: columns, stride: columns };
         let residual = residual.map_or(Argument::Null, |residual| residual.holding(rows * columns));
-        self.product(operation, PRODUCT_NN, sizes, &a, &b, [Argument::Null, residual], c)
+        self.product(operation, [PRODUCT_NN, PRODUCT_NN_HALF], sizes, &a, &b, [Argument::Null, residual], c)
     }
 
     /// `c = a [depth, rows]^T * b [depth, columns]`.
@@ -92,14 +97,15 @@ impl<D: Device, C: Class> Cuda<D, C> {
         let Product { rows, depth, columns, .. } = sizes;
         let a = Matrix { part: a, rows: depth, width: rows, stride: rows };
         let b = Matrix { part: b, rows: depth, width: columns, stride: columns };
-        self.product(operation, PRODUCT_TN, sizes, &a, &b, [Argument::Null, Argument::Null], c)
+        // no weight is an operand here
+        self.product(operation, [PRODUCT_TN; 2], sizes, &a, &b, [Argument::Null, Argument::Null], c)
     }
 
     #[expect(clippy::too_many_arguments, reason = "a product takes its operands one by one")]
     fn product(
         &self,
         operation: &'static str,
-        kernel: Kernel,
+        kernels: [Kernel; 2],
         sizes: Product,
         a: &Matrix<'_, D>,
         b: &Matrix<'_, D>,
@@ -108,10 +114,11 @@ impl<D: Device, C: Class> Cuda<D, C> {
     ) -> Done {
         let Product { rows, depth, columns, store } = sizes;
         let shape = grid([columns.div_ceil(TILE), rows.div_ceil(TILE)], THREADS);
+        let (b_argument, kernel) = b.part.either(b.extent(), kernels);
         let arguments = [
             a.argument(),
             count(a.stride),
-            b.argument(),
+            b_argument,
             count(b.stride),
             size(rows),
             size(depth),

@@ -10,7 +10,7 @@ use crate::{
     buffer::Buffer,
     class::Class,
     device::{Argument, Device},
-    kernels::{ADD_ROWS, COPY_ROWS},
+    kernels::{ADD_ROWS, COPY_ROWS, COPY_ROWS_HALF},
 };
 
 /// Numbers of a table up to the last of these rows.
@@ -33,14 +33,15 @@ impl<D: Device, C: Class> Cuda<D, C> {
             return Ok(());
         }
         let [sources, targets] = [self.indices(NAME, from_rows)?, self.indices(NAME, to_rows)?];
+        let (table, kernel) = from.all().either(reach(from_rows, width), [COPY_ROWS, COPY_ROWS_HALF]);
         let arguments = [
-            from.all().holding(reach(from_rows, width)),
+            table,
             Argument::Memory(sources.memory(), 0),
             to.all().holding(reach(to_rows, width)),
             Argument::Memory(targets.memory(), 0),
             size(width),
         ];
-        self.run(NAME, COPY_ROWS, line(to_rows.len(), 1, 128), &arguments)
+        self.run(NAME, kernel, line(to_rows.len(), 1, 128), &arguments)
     }
 
     /// Moves are put in the order of the rows that they write, those to one row in their own order: a block then has all

@@ -1,5 +1,5 @@
 //! Products by a library, where the device has one: operands are rounded to bf16 beforehand, by the same rule as in our own
-//! kernels, so that sums differ in their order alone.
+//! kernels, so that sums differ in their order alone. Weights that are held as bf16 are operands as they are.
 
 #![allow(unsafe_code, reason = "a product is only as safe as its operands, which are checked here")]
 
@@ -38,6 +38,15 @@ impl<'a, D: Device> From<Part<'a, D>> for Operand<'a, D> {
     }
 }
 
+/// Where an operand stands in bf16: as it is, or made beforehand, or made now.
+fn in_bf16<'a, D: Device>(
+    (operand, len): (Operand<'a, D>, usize),
+    own: &'a Option<Lent<D>>,
+) -> Option<(&'a D::Memory, usize)> {
+    let made = operand.rounded.or(own.as_ref());
+    operand.part.halves(len).or_else(|| made.map(|lent| (lent.memory(), 0)))
+}
+
 /// What a result is made with.
 pub(super) struct Into<'a, D: Device> {
     pub(super) bias: Option<Part<'a, D>>,
@@ -47,10 +56,10 @@ pub(super) struct Into<'a, D: Device> {
 }
 
 impl<D: Device> Fast<D> {
-    /// The first `len` numbers in bf16. None where no library wants them, or there is no room.
+    /// The first `len` numbers in bf16. None where no library wants them, they are bf16 as they are, or there is no room.
     pub(super) fn rounded(&self, part: Part<'_, D>, len: usize) -> Done<Option<Lent<D>>> {
         const NAME: &str = "rounding for a product";
-        if !self.class().has_library() {
+        if !self.class().has_library() || part.halves(len).is_some() {
             return Ok(None);
         }
         // The kernel writes two at a time.
@@ -80,9 +89,9 @@ impl<D: Device> Fast<D> {
             None => self.rounded(operand.part, len),
         };
         let (own_first, own_second) = (made(first)?, made(second)?);
-        let first = first.0.rounded.or(own_first.as_ref());
-        let second = second.0.rounded.or(own_second.as_ref());
-        let (Some(first), Some(second)) = (first, second) else { return Ok(false) };
+        let (Some(first), Some(second)) = (in_bf16(first, &own_first), in_bf16(second, &own_second)) else {
+            return Ok(false);
+        };
         let results = (product.m * product.n) as usize;
         let at = |part: Part<'_, D>, len| {
             let Part { buffer, start } = part;
@@ -90,8 +99,8 @@ impl<D: Device> Fast<D> {
             start * size_of::<f32>()
         };
         let operands = Operands {
-            a: (second.memory(), 0),
-            b: (first.memory(), 0),
+            a: second,
+            b: first,
             bias: into.bias.map(|bias| (bias.buffer.memory(), at(bias, product.m as usize))),
             c: into.added.map(|added| (added.buffer.memory(), at(added, results))),
             d: (into.result.buffer.memory(), at(into.result, results)),

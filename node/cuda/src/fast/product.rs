@@ -10,7 +10,9 @@ use crate::{
     buffer::Buffer,
     cuda::launch::{Part, grid, size},
     device::{Argument, Device},
-    kernels::{FAST_PRODUCT_NN, FAST_PRODUCT_NT, FAST_PRODUCT_TN},
+    kernels::{
+        FAST_PRODUCT_NN, FAST_PRODUCT_NN_HALF, FAST_PRODUCT_NT, FAST_PRODUCT_NT_HALF, FAST_PRODUCT_TN,
+    },
     multiply::{Description, Layout},
 };
 
@@ -100,14 +102,16 @@ impl<D: Device> Fast<D> {
         if self.by_library(&product, operands, &Into { bias, added, result: c })? {
             return Ok(());
         }
-        let kernel = match layout {
-            Layout::Nt => FAST_PRODUCT_NT,
-            Layout::Nn => FAST_PRODUCT_NN,
-            Layout::Tn => FAST_PRODUCT_TN,
+        let kernels = match layout {
+            Layout::Nt => [FAST_PRODUCT_NT, FAST_PRODUCT_NT_HALF],
+            Layout::Nn => [FAST_PRODUCT_NN, FAST_PRODUCT_NN_HALF],
+            // no weight is an operand here
+            Layout::Tn => [FAST_PRODUCT_TN; 2],
         };
+        let (b_argument, kernel) = b.part.either(columns * depth, kernels);
         let arguments = [
             a.part.holding(rows * depth),
-            b.part.holding(columns * depth),
+            b_argument,
             size(rows),
             size(columns),
             size(depth),

@@ -8,7 +8,8 @@
 
 use super::{Batch, EMBEDDING, Gradients, Keep, Model, Probe, vision::Eyes};
 use crate::backend::{
-    Attention, Backend, BackendError, Columns, ColumnsMut, Done, HeadShape, LinearShape, Qkv, Segment, Store,
+    Attention, Backend, BackendError, Columns, ColumnsMut, Done, HeadShape, LinearShape, Qkv, Resting,
+    Segment, Store,
 };
 
 /// Queries, keys and values of a layer, before and after their norm and rotation.
@@ -40,6 +41,17 @@ struct Layer<B: Backend> {
     statistics: B::Buffer,
     /// What can be computed again.
     rest: Option<(Projected<B>, Gated<B>)>,
+}
+
+impl<B: Backend> Layer<B> {
+    fn buffers(&mut self) -> impl Iterator<Item = &mut B::Buffer> {
+        let Self { x, middle, mixed, statistics, rest } = self;
+        let rest = rest.iter_mut().flat_map(|(projected, gated)| {
+            let (Projected { q, k, v, q_turned, k_turned }, Gated { gate, up }) = (projected, gated);
+            [q, k, v, q_turned, k_turned, gate, up]
+        });
+        [x, middle, mixed, statistics].into_iter().chain(rest)
+    }
 }
 
 /// What backward needs of all layers.
@@ -80,6 +92,7 @@ impl<B: Backend> Model<'_, B> {
         if let Some(d_table) = gradients.sum(backend, EMBEDDING)? {
             backend.add_rows(width, d_rows, &batch.word_rows, d_table, &batch.words)?;
         }
+        gradients.put_away(backend, EMBEDDING)?;
         match eyes {
             Some(eyes) if eyes.learns() => {
                 let all: Vec<u32> = (0..batch.image_rows.len() as u32).collect();
@@ -131,7 +144,12 @@ impl<B: Backend> Model<'_, B> {
             let gated = self.gate(i, &middle)?;
             let y = self.mlp_out(i, &middle, &gated)?;
             let rest = (self.keep == Keep::Everything).then_some((projected, gated));
-            layers.push(Layer { x: std::mem::replace(&mut x, y), middle, mixed, statistics, rest });
+            let mut layer = Layer { x: std::mem::replace(&mut x, y), middle, mixed, statistics, rest };
+            // backward begins with the last one
+            if i + 1 < self.config.text.num_hidden_layers {
+                layer.buffers().try_for_each(|buffer| self.backend.put_away(Resting::Value, buffer))?;
+            }
+            layers.push(layer);
         }
         Ok((x, Some(Layers { turns, layers })))
     }
@@ -146,8 +164,17 @@ impl<B: Backend> Model<'_, B> {
     ) -> Done<B::Buffer> {
         let Layers { turns, mut layers } = layers;
         let mut dy = d_rows;
-        while let Some(layer) = layers.pop() {
-            dy = self.layer_backward(layers.len(), layer, &turns, dy, batch, gradients)?;
+        let backend = self.backend;
+        while let Some(mut layer) = layers.pop() {
+            let i = layers.len();
+            layer.buffers().try_for_each(|buffer| backend.fetch(buffer))?;
+            // what the next one needs comes while this one is computed
+            if let Some(next) = layers.last_mut() {
+                next.buffers().try_for_each(|buffer| backend.send_for(buffer))?;
+                gradients.send_for(backend, &layer_names(i - 1))?;
+            }
+            dy = self.layer_backward(i, layer, &turns, dy, batch, gradients)?;
+            gradients.put_away(backend, &layer_names(i))?;
         }
         Ok(dy)
     }
@@ -453,6 +480,11 @@ impl<B: Backend> Model<'_, B> {
         }
         self.backend.linear_backward_input(shape, dy, self.weight(name), store, dx)
     }
+}
+
+/// How names on disk of a layer's weights begin.
+fn layer_names(i: usize) -> String {
+    format!("model.layers.{i}.")
 }
 
 /// Name on disk of a layer's weight.

@@ -1,10 +1,10 @@
 //! Gradients of the trained parameters, where every operation adds its part.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 
 use super::{EMBEDDING, HEAD, ModelError};
 use crate::{
-    backend::{Backend, Done, Store},
+    backend::{Backend, Done, Resting, Store},
     config::ModelConfig,
     modules::Module,
 };
@@ -17,6 +17,10 @@ use crate::{
 /// Two gradients are gathered from several places of the model. So that their sums do not depend on how a step's packs
 /// are joined into batches, each place has a buffer of its own until [`Self::finish`]: the class token's angles two per
 /// block, for queries and keys, and a tied embedding one as head and one as table.
+///
+/// As backward leaves a block, its gradients may rest elsewhere until the next batch comes to it, or the optimiser: the model
+/// says so by [`Self::put_away`], and a gradient that is asked for is fetched. A sum goes on from what was put away, so that
+/// no bit depends on it.
 #[derive(Debug)]
 pub struct Gradients<B: Backend> {
     places: BTreeMap<String, usize>,
@@ -43,7 +47,10 @@ impl<B: Backend> Slot<B> {
     /// What is there so far: zeros, if nothing.
     fn sum(&mut self, backend: &B) -> Done<&mut B::Buffer> {
         match &mut self.buffer {
-            Some(buffer) => Ok(buffer),
+            Some(buffer) => {
+                backend.fetch(buffer)?;
+                Ok(buffer)
+            }
             empty => Ok(empty.insert(backend.zeros(self.len)?)),
         }
     }
@@ -51,9 +58,17 @@ impl<B: Backend> Slot<B> {
     /// The buffer, and how a product meets what stands in it.
     fn product(&mut self, backend: &B) -> Done<Product<'_, B>> {
         match &mut self.buffer {
-            Some(buffer) => Ok((Store::Add, buffer)),
+            Some(buffer) => {
+                backend.fetch(buffer)?;
+                Ok((Store::Add, buffer))
+            }
             empty => Ok((Store::Replace, empty.insert(backend.scratch(self.len)?))),
         }
+    }
+
+    /// Nothing is added for a while.
+    fn put_away(&mut self, backend: &B) -> Done {
+        self.buffer.as_mut().map_or(Ok(()), |buffer| backend.put_away(Resting::Gradient, buffer))
     }
 }
 
@@ -64,7 +79,7 @@ pub(super) type Product<'a, B> = (Store, &'a mut <B as Backend>::Buffer);
 pub(super) type Pair<'a, B> = Option<(&'a mut <B as Backend>::Buffer, &'a mut <B as Backend>::Buffer)>;
 
 /// Name of the class token's angles.
-const ANGLES: &str = "visual.class_pos_emb";
+pub(super) const ANGLES: &str = "visual.class_pos_emb";
 
 impl<B: Backend> Gradients<B> {
     pub(super) fn new(backend: &B, config: &ModelConfig, trainable: &[String]) -> Result<Self, ModelError> {
@@ -107,13 +122,17 @@ impl<B: Backend> Gradients<B> {
                 backend.add(&part, total)?;
             }
         }
-        if let Some(head) = self.tied_head.take().and_then(|head| head.buffer)
+        if let Some(mut head) = self.tied_head.take().and_then(|head| head.buffer)
             && let Some(total) = self.sum(backend, EMBEDDING)?
         {
+            backend.fetch(&mut head)?;
             backend.add(&head, total)?;
         }
         for slot in &mut self.slots {
-            slot.sum(backend)?;
+            if slot.buffer.is_none() {
+                slot.sum(backend)?;
+            }
+            slot.put_away(backend)?;
         }
         Ok(())
     }
@@ -174,6 +193,35 @@ impl<B: Backend> Gradients<B> {
             Some([queries, keys, ..]) => Some([queries, keys]),
             _ => None,
         }
+    }
+
+    /// Says that nothing is added for a while to the gradients of parameters whose names begin so: they may rest elsewhere.
+    pub(super) fn put_away(&mut self, backend: &B, prefix: &str) -> Done {
+        self.of(prefix).into_iter().try_for_each(|place| self.slots[place].put_away(backend))
+    }
+
+    /// The same of the head's.
+    pub(super) fn put_away_head(&mut self, backend: &B) -> Done {
+        match &mut self.tied_head {
+            Some(head) => head.put_away(backend),
+            None => self.put_away(backend, HEAD),
+        }
+    }
+
+    /// Says that something is added soon to the gradients of parameters whose names begin so.
+    pub(super) fn send_for(&mut self, backend: &B, prefix: &str) -> Done {
+        for place in self.of(prefix) {
+            if let Some(buffer) = &mut self.slots[place].buffer {
+                backend.send_for(buffer)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Places of parameters whose names begin so.
+    fn of(&self, prefix: &str) -> Vec<usize> {
+        let from = self.places.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from.take_while(|(name, _)| name.starts_with(prefix)).map(|(_, &place)| place).collect()
     }
 
     fn trains(&self, module: Module) -> bool {

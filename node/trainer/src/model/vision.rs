@@ -13,7 +13,7 @@ use super::{
     angles::{vision_angles, vision_turns},
 };
 use crate::backend::{
-    Attention, Backend, Columns, ColumnsMut, Done, HeadShape, LinearShape, Qkv, Segment, Store, Turn,
+    Attention, Backend, Columns, ColumnsMut, Done, HeadShape, LinearShape, Qkv, Resting, Segment, Store, Turn,
 };
 
 /// Epsilon of the two norms inside a block, whatever the config says about the others.
@@ -31,6 +31,14 @@ struct Block<B: Backend> {
     statistics: B::Buffer,
     /// Turned queries and keys with values, and the MLP's inner rows before GELU.
     rest: Option<(B::Buffer, B::Buffer)>,
+}
+
+impl<B: Backend> Block<B> {
+    fn buffers(&mut self) -> impl Iterator<Item = &mut B::Buffer> {
+        let Self { x, middle, mixed, statistics, rest } = self;
+        let rest = rest.iter_mut().flat_map(|(qkv, inner)| [qkv, inner]);
+        [x, middle, mixed, statistics].into_iter().chain(rest)
+    }
 }
 
 /// What stands in front of the first block.
@@ -64,6 +72,18 @@ impl<B: Backend> Eyes<B> {
     /// Whether gradients come this far.
     pub(super) fn learns(&self) -> bool {
         self.kept.is_some()
+    }
+
+    /// What is needed first when gradients come here: patch rows in front of the merger, and the last block.
+    fn first(&mut self) -> impl Iterator<Item = &mut B::Buffer> {
+        let last = self.tower.iter_mut().filter_map(|tower| tower.blocks.last_mut());
+        self.kept.iter_mut().chain(last.flat_map(Block::buffers))
+    }
+
+    /// What is needed last.
+    fn entered(&mut self) -> impl Iterator<Item = &mut B::Buffer> {
+        let entered = self.tower.iter_mut().map(|tower| &mut tower.entered);
+        entered.flat_map(|Entered { patches, rows, .. }| [patches, rows])
     }
 }
 
@@ -110,13 +130,20 @@ impl<B: Backend> Model<'_, B> {
             let x = std::mem::replace(&mut x, y);
             if tower {
                 let rest = (self.keep == Keep::Everything).then_some((qkv, inner));
-                blocks.push(Block { x, middle, mixed, statistics, rest });
+                let mut block = Block { x, middle, mixed, statistics, rest };
+                block.buffers().try_for_each(|buffer| self.backend.put_away(Resting::Value, buffer))?;
+                blocks.push(block);
             }
         }
         let kept = self.strip_classes(batch, &x)?;
         let merged = self.merge(&kept)?;
         let tower = tower.then_some(Tower { entered, blocks });
-        Ok(Some(Eyes { merged, kept: Some(kept), tower }))
+        let mut eyes = Eyes { merged, kept: Some(kept), tower };
+        eyes.entered().try_for_each(|buffer| self.backend.put_away(Resting::Value, buffer))?;
+        if let Some(kept) = &mut eyes.kept {
+            self.backend.put_away(Resting::Value, kept)?;
+        }
+        Ok(Some(eyes))
     }
 
     /// Gradients of merger and tower from that of the merged rows.
@@ -127,22 +154,43 @@ impl<B: Backend> Model<'_, B> {
         d_merged: B::Buffer,
         gradients: &mut Gradients<B>,
     ) -> Done {
+        let backend = self.backend;
+        let mut eyes = eyes;
+        eyes.first().try_for_each(|buffer| backend.fetch(buffer))?;
         let Eyes { kept: Some(kept), tower, merged } = eyes else { return Ok(()) };
         drop(merged);
         let d_kept = self.merge_backward(&kept, d_merged, tower.is_some(), gradients)?;
         drop(kept);
-        let (Some(Tower { entered, mut blocks }), Some(d_kept)) = (tower, d_kept) else {
+        gradients.put_away(backend, MERGER)?;
+        let (Some(Tower { mut entered, mut blocks }), Some(d_kept)) = (tower, d_kept) else {
             return Ok(());
         };
-        let (backend, width) = (self.backend, self.config.vision.hidden_size);
+        let width = self.config.vision.hidden_size;
         let mut dy = backend.zeros(batch.vision_rows() * width)?;
         let kept_rows = batch.kept_rows(self.strip == ClassStrip::AsReleased);
         let all: Vec<u32> = (0..kept_rows.len() as u32).collect();
         backend.add_rows(width, &d_kept, &all, &mut dy, &kept_rows)?;
         drop(d_kept);
-        while let Some(block) = blocks.pop() {
-            dy = self.vision_block_backward(blocks.len(), block, &entered.turns, dy, batch, gradients)?;
+        while let Some(mut block) = blocks.pop() {
+            let i = blocks.len();
+            block.buffers().try_for_each(|buffer| backend.fetch(buffer))?;
+            // what the next one needs comes while this one is computed
+            match blocks.last_mut() {
+                Some(next) => {
+                    next.buffers().try_for_each(|buffer| backend.send_for(buffer))?;
+                    gradients.send_for(backend, &block_names(i - 1))?;
+                }
+                None => {
+                    [&mut entered.patches, &mut entered.rows]
+                        .into_iter()
+                        .try_for_each(|buffer| backend.send_for(buffer))?;
+                }
+            }
+            dy = self.vision_block_backward(i, block, &entered.turns, dy, batch, gradients)?;
+            gradients.put_away(backend, &block_names(i))?;
         }
+        backend.fetch(&mut entered.patches)?;
+        backend.fetch(&mut entered.rows)?;
         self.enter_backward(batch, &entered, &dy, gradients)
     }
 
@@ -483,9 +531,15 @@ impl<B: Backend> Model<'_, B> {
 const PATCH_EMBED: &str = "visual.patch_embed.proj.weight";
 const CLASS: &str = "visual.class_embedding";
 const CLASS_ANGLES: &str = "visual.class_pos_emb";
+const MERGER: &str = "visual.merger.";
 const MERGER_NORM: &str = "visual.merger.ln_q";
 const MERGER_IN: &str = "visual.merger.mlp.0";
 const MERGER_OUT: &str = "visual.merger.mlp.2";
+
+/// How names on disk of a block's parameters begin.
+fn block_names(i: usize) -> String {
+    format!("visual.blocks.{i}.")
+}
 
 /// Name on disk of a block's part.
 fn block_name(i: usize, part: &str) -> String {

@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use super::{
     PlanError,
-    need::{Need, Rehearsed},
-    setting::{Class, Device, MomentType, Offload, Setting, Values},
+    need::{Item, Need, Rehearsed},
+    setting::{Class, Device, OnHost, Setting, Values},
 };
-use crate::model::Keep;
+use crate::moments::MomentFormat;
 
 /// How much memory there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -41,28 +41,24 @@ impl Default for Rates {
 pub struct Wishes {
     /// The numbers.
     pub class: Option<Class>,
-    /// What is kept.
-    pub keep: Option<Keep>,
     /// The moments.
-    pub moments: Option<MomentType>,
+    pub moments: Option<MomentFormat>,
     /// What waits on the host.
-    pub offload: Option<Offload>,
-    /// Intermediate values.
-    pub values: Option<Values>,
-    /// Matrices that are not trained.
-    pub frozen: Option<Values>,
+    pub on_host: Option<OnHost>,
+    /// What matrices are that are not trained.
+    pub frozen: Values,
 }
 
 impl Wishes {
     fn allow(&self, setting: &Setting) -> bool {
         self.class.is_none_or(|class| class == setting.class)
-            && self.keep.is_none_or(|keep| keep == setting.keep)
             && self.moments.is_none_or(|moments| moments == setting.moments)
-            && self.offload.is_none_or(|offload| offload == setting.offload)
-            && self.values.is_none_or(|values| values == setting.values)
-            && self.frozen.is_none_or(|frozen| frozen == setting.frozen)
+            && self.on_host.is_none_or(|on_host| on_host == setting.on_host)
     }
 }
+
+/// What a GPU's memory holds in a setting.
+pub type OnGpu<'a> = &'a dyn Fn(&Setting) -> Result<Vec<Item>, PlanError>;
 
 /// A setting with what it needs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -71,8 +67,6 @@ pub struct Choice {
     pub need: Need,
     /// Whether that is there.
     pub fits: bool,
-    /// What this program lacks for it.
-    pub lacks: Vec<&'static str>,
     /// Seconds of a step at the assumed rates: operations, then the bus, one behind the other.
     pub assumed_s: f64,
 }
@@ -88,26 +82,26 @@ pub struct Answer {
     pub asked: Choice,
     /// The cheapest setting among the wished ones that fits.
     pub cheapest: Option<Choice>,
-    /// The cheapest of those that fit which this program can do.
-    pub cheapest_built: Option<Choice>,
     /// The one with least memory on the device, for when nothing fits.
     pub smallest: Choice,
 }
 
-/// Looks for the cheapest setting that fits.
+/// Looks for the cheapest setting that fits. What a GPU's memory holds is asked of `on_gpu`.
 ///
 /// # Errors
 ///
-/// [`PlanError::Wishes`] when no setting of the device is as was wished.
+/// [`PlanError::Wishes`] when no setting of the device is as was wished; what `on_gpu` says.
 pub fn answer(
     rehearsed: &Rehearsed<'_>,
-    device: Device,
+    on_gpu: OnGpu<'_>,
     wishes: Wishes,
     budget: Budget,
     rates: Rates,
 ) -> Result<Answer, PlanError> {
+    let device = rehearsed.device();
     let choose = |setting: Setting| {
-        let need = rehearsed.need(setting);
+        let items = if device == Device::Gpu { on_gpu(&setting)? } else { Vec::new() };
+        let need = rehearsed.need(setting, items);
         let within = |bytes: u64, most: Option<u64>| most.is_none_or(|most| bytes <= most);
         let fits = within(need.device_bytes(), budget.device) && within(need.host_bytes(), budget.host);
         let flops = match setting.class {
@@ -115,10 +109,11 @@ pub fn answer(
             Class::Exact => rates.exact_flops,
         };
         let assumed_s = need.executed_flops as f64 / flops + need.bus_bytes as f64 / rates.bus_bytes;
-        Choice { lacks: setting.lacks(), need, fits, assumed_s }
+        Ok(Choice { need, fits, assumed_s })
     };
-    let mut choices: Vec<Choice> =
-        Setting::all(device).into_iter().filter(|setting| wishes.allow(setting)).map(choose).collect();
+    let all = Setting::all(device, rehearsed.keep(), wishes.frozen);
+    let wished = all.into_iter().filter(|setting| wishes.allow(setting));
+    let mut choices: Vec<Choice> = wished.map(choose).collect::<Result<_, PlanError>>()?;
     choices.sort_by(|a, b| a.assumed_s.total_cmp(&b.assumed_s).then(roughness(a).cmp(&roughness(b))));
     let held = |choice: &&Choice| choice.need.device_bytes() + choice.need.host_bytes();
     let in_device = |choice: &&Choice| (choice.need.device_bytes(), held(choice));
@@ -134,27 +129,21 @@ pub fn answer(
         asked: asked.clone(),
         smallest: smallest.clone(),
         cheapest: choices.iter().find(|choice| choice.fits).cloned(),
-        cheapest_built: choices.iter().find(|choice| choice.fits && choice.lacks.is_empty()).cloned(),
     })
 }
 
-/// What holds in the exact class and on processors.
-const NO_SUCH_SETTING: &str = "the exact class is f32 throughout, its moments f32 or 8-bit, and a processor knows no other and has nowhere to offload to";
+/// What holds of processors.
+const NO_SUCH_SETTING: &str =
+    "a processor has no tensor cores for the class fast, and nowhere else to keep anything";
 
-/// Of two settings that take the same time, the one that rounds less comes first.
-fn roughness(choice: &Choice) -> (bool, bool, u8) {
-    let Setting { values, frozen, moments, .. } = choice.need.setting;
-    (values == Values::Bf16, frozen == Values::Bf16, moments as u8)
+/// Of two settings that take the same time, the one that rounds less comes first, and the one whose products are a library's.
+fn roughness(choice: &Choice) -> (u8, bool) {
+    let Setting { moments, library, .. } = choice.need.setting;
+    (moments as u8, !library)
 }
 
 /// How far a setting is from the trainer's own.
-fn distance(setting: &Setting) -> [u8; 6] {
-    [
-        setting.offload as u8,
-        u8::from(setting.values != Values::F32),
-        u8::from(setting.frozen != Values::F32),
-        u8::from(setting.moments != MomentType::F32),
-        u8::from(setting.class != Class::Exact),
-        u8::from(setting.keep != Keep::Inputs),
-    ]
+fn distance(setting: &Setting) -> (OnHost, bool, bool, bool) {
+    let Setting { on_host, moments, class, library, .. } = *setting;
+    (on_host, moments != MomentFormat::F32, class != Class::Exact, !library)
 }

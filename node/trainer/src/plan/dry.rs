@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::rooms::Rooms;
+use super::{rehearsal::Mark, rooms::Rooms};
 use crate::backend::{
     AdamWStep, Attention, Backend, Columns, ColumnsMut, Done, HeadGradients, HeadShape, LinearShape, Qkv,
     Segment, Store, Targets, Turn,
@@ -28,17 +28,6 @@ pub(super) enum Event {
     Head,
     /// The driver of the rehearsal says where it is.
     Mark(Mark),
-}
-
-/// Parts of a rehearsal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mark {
-    /// A step begins.
-    Step,
-    /// Its gradients are whole.
-    Gradients,
-    /// The optimiser has moved the weights.
-    Moved,
 }
 
 /// Operations of matrix products and attention; a multiply-add counts two. What is done element by element is left out,
@@ -311,7 +300,7 @@ impl Backend for Dry {
         let each = seen(&attention);
         self.counted(10 * each, 8 * each);
         let keys = 2 * qkv.k.buffer.len.min(y.len / attention.heads * attention.groups);
-        self.room(self.rooms.attention_backward(&attention, y.len + keys, y.len / attention.width));
+        self.room(self.rooms.attention_backward(&attention, y.len + keys));
         Ok(())
     }
 

@@ -1,45 +1,12 @@
-//! Playing a rehearsal's takes and gives against a device's way of handing out memory.
+//! Playing a rehearsal's takes and gives against the processor's way of handing out memory.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    dry::{Event, Mark},
-    rehearsal::{Rehearsal, Role},
+    dry::Event,
+    rehearsal::{Mark, Rehearsal, Role},
 };
-use crate::{arena::Arena, cpu};
-
-/// A way of handing out memory.
-trait Memory {
-    fn take(&mut self, id: usize, bytes: u64);
-    fn give(&mut self, id: usize);
-    /// Bytes that were asked from the system so far, whether in use or not.
-    fn held(&self) -> u64;
-}
-
-/// A GPU's slab: the arena itself, without an end.
-struct Slab {
-    arena: Arena,
-    places: HashMap<usize, crate::arena::Place>,
-}
-
-impl Memory for Slab {
-    fn take(&mut self, id: usize, bytes: u64) {
-        // a slab of 2^63 bytes is never full
-        if let Ok(place) = self.arena.take(bytes) {
-            self.places.insert(id, place);
-        }
-    }
-
-    fn give(&mut self, id: usize) {
-        if let Some(place) = self.places.remove(&id) {
-            self.arena.give(place);
-        }
-    }
-
-    fn held(&self) -> u64 {
-        self.arena.highest()
-    }
-}
+use crate::cpu;
 
 /// The processor's shelf: the smallest of the buffers that are given back and at most [`cpu::WASTE`] times too large, or
 /// a new one.
@@ -50,7 +17,7 @@ struct Shelf {
     held: u64,
 }
 
-impl Memory for Shelf {
+impl Shelf {
     fn take(&mut self, id: usize, bytes: u64) {
         let most = bytes.saturating_mul(cpu::WASTE as u64);
         let size = match self.free.range_mut(bytes..=most).next() {
@@ -74,10 +41,6 @@ impl Memory for Shelf {
             *self.free.entry(size).or_default() += 1;
         }
     }
-
-    fn held(&self) -> u64 {
-        self.held
-    }
 }
 
 /// Bytes by what they are for, when most are in use; and what fragments add to them.
@@ -90,7 +53,7 @@ pub(super) struct Peak {
     pub(super) working: u64,
     /// Inside operations.
     pub(super) rooms: u64,
-    /// Held by the device's allocator beyond what is ever in use at once.
+    /// Held by the shelf beyond what is ever in use at once.
     pub(super) slack: u64,
 }
 
@@ -102,7 +65,7 @@ impl Peak {
 
     fn of(&mut self, role: Role) -> &mut u64 {
         match role {
-            Role::Weight(_) => &mut self.weights,
+            Role::Weight => &mut self.weights,
             Role::Moment => &mut self.moments,
             Role::Gradient => &mut self.gradients,
             Role::Kept => &mut self.kept,
@@ -111,21 +74,12 @@ impl Peak {
     }
 }
 
-/// How many bytes so many numbers take on the device; none, if they are elsewhere.
+/// How many bytes so many numbers take.
 pub(super) type Bytes<'a> = &'a dyn Fn(Role, u64) -> u64;
-
-/// The peak in a GPU's slab.
-pub(super) fn in_slab(rehearsal: &Rehearsal, bytes: Bytes<'_>) -> Peak {
-    let slab = Slab { arena: Arena::new(1 << 63), places: HashMap::new() };
-    play(rehearsal, bytes, slab)
-}
 
 /// The peak on the processor's shelf.
 pub(super) fn on_shelf(rehearsal: &Rehearsal, bytes: Bytes<'_>) -> Peak {
-    play(rehearsal, bytes, Shelf::default())
-}
-
-fn play(rehearsal: &Rehearsal, bytes: Bytes<'_>, mut memory: impl Memory) -> Peak {
+    let mut memory = Shelf::default();
     let mut sizes: HashMap<usize, u64> = HashMap::new();
     let (mut now, mut peak) = (Peak::default(), Peak::default());
     let mut rooms = rehearsal.roles.len();
@@ -158,6 +112,6 @@ fn play(rehearsal: &Rehearsal, bytes: Bytes<'_>, mut memory: impl Memory) -> Pea
         }
         now.rooms = 0;
     }
-    peak.slack = memory.held().saturating_sub(peak.sum());
+    peak.slack = memory.held.saturating_sub(peak.sum());
     peak
 }

@@ -5,9 +5,9 @@ use serde::Serialize;
 use super::{
     Load, PlanError,
     memory::{self, Peak},
-    rehearsal::{Rehearsal, Role, two_steps},
-    rooms::{Rooms, SLICE_WORDS, SLOTS},
-    setting::{Class, Device, Offload, Setting, Values},
+    rehearsal::{Mark, Rehearsal, Role, Steps},
+    rooms::Rooms,
+    setting::{Device, How, Setting, Values, moment_bytes, usual_keep},
 };
 use crate::{
     backend::Backend,
@@ -16,7 +16,6 @@ use crate::{
     cpu,
     model::Keep,
     modules::{Module, trainable},
-    moments::MomentFormat,
 };
 
 /// Something that takes memory.
@@ -62,17 +61,14 @@ impl Need {
 pub struct Task<'a> {
     config: &'a ModelConfig,
     codec: CodecSettings,
-    /// Parameters in canonical order: numbers, whether trained, whether a matrix.
-    parameters: Vec<(u64, bool, bool)>,
+    /// Numbers of all parameters.
+    parameters: u64,
     /// The longer side of the largest matrix.
     widest: usize,
     layout: Layout,
     load: Load,
     trained: Vec<String>,
 }
-
-/// Memory that a driver takes for itself and for kernels. An assumption.
-const CONTEXT: u64 = 512 << 20;
 
 impl<'a> Task<'a> {
     /// Training `modules` of a model.
@@ -94,20 +90,17 @@ impl<'a> Task<'a> {
         }
         let shapes = config.parameter_shapes();
         let numbers = |shape: &Vec<usize>| shape.iter().map(|&axis| axis as u64).product::<u64>();
-        let parameters = shapes.iter().map(|(name, shape)| {
-            (numbers(shape), trained.binary_search(name).is_ok(), is_matrix(name, shape))
-        });
+        let parameters = shapes.values().map(numbers).sum();
         let sides = |shape: &Vec<usize>| shape.first().copied().max(Some(shape.iter().skip(1).product()));
         let widest = shapes.values().filter_map(sides).max().unwrap_or(0);
         let entries = trained.iter().map(|name| (name.clone(), numbers(&shapes[name]))).collect();
         let layout = Layout::new(entries)?;
-        Ok(Self { config, codec, parameters: parameters.collect(), widest, layout, load, trained })
+        Ok(Self { config, codec, parameters, widest, layout, load, trained })
     }
 
     /// Numbers of all parameters, and of those that are trained.
     pub fn parameters(&self) -> (u64, u64) {
-        let all = self.parameters.iter().map(|(numbers, ..)| numbers).sum();
-        (all, self.layout.elements())
+        (self.parameters, self.layout.elements())
     }
 
     /// What a step works on.
@@ -115,132 +108,110 @@ impl<'a> Task<'a> {
         &self.load
     }
 
+    /// What it trains.
+    pub fn config(&self) -> &ModelConfig {
+        self.config
+    }
+
     /// Plays two steps of the task on a device, as they are trained, but for the numbers: what it then has taken is what
-    /// training takes. Weights are of any value.
+    /// training takes. Weights are of any value. `mark` hears where it is.
     ///
     /// # Errors
     ///
     /// [`PlanError`] when the device has no room, or packs are too short to learn from.
-    pub fn play<B: Backend>(&self, backend: &B, keep: Keep, moments: MomentFormat) -> Result<(), PlanError> {
-        two_steps(backend, self.config, &self.trained, &self.load, (keep, moments), &|_| ())
+    pub fn play<B: Backend>(&self, backend: &B, how: How, mark: &dyn Fn(Mark)) -> Result<(), PlanError> {
+        let How { keep, moments, frozen } = how;
+        let packs = self.load.samples(self.config);
+        let steps = Steps { config: self.config, trained: &self.trained, packs: &packs, keep, moments };
+        steps.play(backend, |_| frozen == Values::Bf16, mark)
     }
 
-    /// Runs the trainer's code on a device that only counts, once for each way of keeping values.
+    /// Runs the trainer's code on a device that only counts, keeping for backward what training keeps.
     ///
     /// # Errors
     ///
     /// [`PlanError::NothingLearned`] when packs are too short to learn from.
     pub fn rehearse(&self, device: Device) -> Result<Rehearsed<'_>, PlanError> {
+        self.rehearse_keeping(device, usual_keep(self.config))
+    }
+
+    /// The same, keeping what is said.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::rehearse`].
+    pub fn rehearse_keeping(&self, device: Device, keep: Keep) -> Result<Rehearsed<'_>, PlanError> {
         let rooms = match device {
             Device::Cpu { threads } => Rooms::Cpu { threads },
             Device::Gpu => Rooms::Gpu,
         };
-        let run = |keep| Rehearsal::run(self.config, &self.trained, &self.load, keep, rooms);
-        Ok(Rehearsed { task: self, inputs: run(Keep::Inputs)?, everything: run(Keep::Everything)? })
+        let rehearsal = Rehearsal::run(self.config, &self.trained, &self.load, keep, rooms)?;
+        Ok(Rehearsed { task: self, device, keep, rehearsal })
     }
-}
-
-/// Linear maps and tables, which are read in bf16 by the fast class. The class token's angles are read on the host.
-fn is_matrix(name: &str, shape: &[usize]) -> bool {
-    shape.len() >= 2 && name != "visual.class_pos_emb"
 }
 
 /// A task that was rehearsed.
 #[derive(Debug)]
 pub struct Rehearsed<'a> {
     task: &'a Task<'a>,
-    inputs: Rehearsal,
-    everything: Rehearsal,
+    device: Device,
+    keep: Keep,
+    rehearsal: Rehearsal,
 }
 
 impl Rehearsed<'_> {
-    /// What a step needs in a setting.
-    pub fn need(&self, setting: Setting) -> Need {
-        let rehearsal = match setting.keep {
-            Keep::Inputs => &self.inputs,
-            Keep::Everything => &self.everything,
-        };
-        let (device, mut host) = match setting.device {
-            Device::Cpu { threads } => (Vec::new(), self.on_processor(rehearsal, setting, threads)),
-            Device::Gpu => self.on_gpu(rehearsal, setting),
+    /// On what.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// What is kept for backward.
+    pub fn keep(&self) -> Keep {
+        self.keep
+    }
+
+    /// What a step needs in a setting of this device, where a GPU's memory holds `on_gpu`.
+    pub fn need(&self, setting: Setting, on_gpu: Vec<Item>) -> Need {
+        let mut host = match self.device {
+            Device::Cpu { threads } => self.on_processor(setting, threads),
+            Device::Gpu => self.beside_gpu(setting),
         };
         host.extend(self.around());
         host.retain(|item| item.bytes > 0);
+        let operations = self.rehearsal.operations;
         Need {
             setting,
-            device,
+            device: on_gpu,
             host,
-            model_flops: self.everything.operations.model,
-            executed_flops: rehearsal.operations.executed,
+            model_flops: operations.model,
+            executed_flops: operations.executed,
             bus_bytes: self.bus(setting),
         }
     }
 
-    fn on_processor(&self, rehearsal: &Rehearsal, setting: Setting, threads: usize) -> Vec<Item> {
+    fn on_processor(&self, setting: Setting, threads: usize) -> Vec<Item> {
         let bytes = |role: Role, numbers: u64| match role {
-            Role::Moment => setting.moments.bytes(numbers),
+            Role::Moment => moment_bytes(setting.moments, numbers),
             _ => 4 * numbers,
         };
-        let peak = memory::on_shelf(rehearsal, &bytes);
+        let peak = memory::on_shelf(&self.rehearsal, &bytes);
         let blocks = threads as u64 * cpu::product_room(self.task.widest);
         let mut items = items(&peak, "buffers on the shelf, for the next of their size");
         items.push(Item { name: "packed blocks of matrix products, per thread", bytes: blocks });
         items
     }
 
-    fn on_gpu(&self, rehearsal: &Rehearsal, setting: Setting) -> (Vec<Item>, Vec<Item>) {
-        let away = setting.offload == Offload::Optimizer;
-        let half = |role: Role| match role {
-            Role::Weight(at) => {
-                let (_, trained, matrix) = self.task.parameters[at];
-                matrix
-                    && if trained {
-                        away && setting.class == Class::Fast
-                    } else {
-                        setting.frozen == Values::Bf16
-                    }
-            }
-            Role::Kept | Role::Working => setting.values == Values::Bf16,
-            Role::Moment | Role::Gradient => false,
-        };
-        let bytes = |role: Role, numbers: u64| match role {
-            Role::Moment if setting.offload != Offload::Nothing => 0,
-            Role::Moment => setting.moments.bytes(numbers),
-            Role::Gradient if away => 0,
-            role => numbers * if half(role) { 2 } else { 4 },
-        };
-        let peak = memory::in_slab(rehearsal, &bytes);
-        let mut device = items(&peak, "gaps of the arena");
-        let staging = self.staging(setting);
-        device.push(Item { name: "slices on their way to the host and back", bytes: staging });
-        device.push(Item { name: "driver and kernels (assumed)", bytes: CONTEXT });
-        device.retain(|item| item.bytes > 0);
+    /// What rests in the host's memory.
+    fn beside_gpu(&self, setting: Setting) -> Vec<Item> {
         let trained = self.task.layout.elements();
-        let mut host = Vec::new();
-        if setting.offload != Offload::Nothing {
-            let bytes = 2 * setting.moments.bytes(trained);
-            host.push(Item { name: "moments, offloaded", bytes });
-        }
-        if away {
-            host.push(Item { name: "f32 weights, offloaded", bytes: 4 * trained });
-            host.push(Item { name: "gradients, offloaded", bytes: 4 * trained });
-        }
-        (device, host)
-    }
-
-    /// Memory on the GPU through which offloaded numbers come and go.
-    fn staging(&self, setting: Setting) -> u64 {
-        match setting.offload {
-            Offload::Nothing => 0,
-            Offload::Moments => (SLOTS * 2 * 4 * SLICE_WORDS) as u64,
-            // a gradient is whole before it goes, and the next one is made meanwhile
-            Offload::Optimizer => {
-                let trained = self.task.parameters.iter().filter(|(_, trained, _)| *trained);
-                let mut sizes: Vec<u64> = trained.map(|(numbers, ..)| 4 * numbers).collect();
-                sizes.sort_unstable_by(|a, b| b.cmp(a));
-                sizes.iter().take(2).sum()
-            }
-        }
+        let on_host = setting.on_host;
+        let of = |there: bool, bytes: u64| if there { bytes } else { 0 };
+        let moments = 2 * moment_bytes(setting.moments, trained);
+        vec![
+            Item { name: "moments, offloaded", bytes: of(on_host.moments, moments) },
+            Item { name: "gradients, offloaded", bytes: of(on_host.gradients, 4 * trained) },
+            Item { name: "values, offloaded", bytes: of(on_host.values, 4 * self.rehearsal.kept_at_once) },
+        ]
     }
 
     /// Bytes over the bus in a step: pictures in, and what is offloaded in and out.
@@ -250,17 +221,15 @@ impl Rehearsed<'_> {
         }
         let trained = self.task.layout.elements();
         let (load, vision) = (&self.task.load, &self.task.config.vision);
+        let groups = u64::from(load.packs.div_ceil(load.together()));
         let patches = u64::from(load.packs) * load.patches() * vision.patch_values() as u64 * 4;
+        let of = |there: bool, bytes: u64| if there { bytes } else { 0 };
+        let on_host = setting.on_host;
         patches
-            + match setting.offload {
-                Offload::Nothing => 0,
-                Offload::Moments => 4 * setting.moments.bytes(trained),
-                // gradients out once for every group that is added up, new weights in
-                Offload::Optimizer => {
-                    let groups = u64::from(load.packs.div_ceil(load.together()));
-                    4 * trained * groups + 2 * trained
-                }
-            }
+            + of(on_host.moments, 4 * moment_bytes(setting.moments, trained))
+            // out behind every group that is added up, in before all but the first, and in for the optimiser
+            + of(on_host.gradients, 2 * groups * 4 * trained)
+            + of(on_host.values, 2 * 4 * self.rehearsal.kept)
     }
 
     /// What a contribution takes on the host around its steps, on any device.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    Answer, Device, Item, Need, Task,
+    Answer, Device, Item, Need, Setting, Task,
     answer::{Budget, Choice},
 };
 
@@ -56,15 +56,17 @@ fn choice(page: &mut String, title: &str, choice: &Choice, budget: &Budget) {
     let need = &choice.need;
     line(page, &format!("{title:<8} {}", need.setting));
     line(page, &format!("         {}", work(need, choice.assumed_s)));
-    lacking(page, choice);
+    switches(page, choice);
     items(page, "on the GPU, when most is in use", &need.device, budget.device);
     items(page, "on the host, when most is in use", &need.host, budget.host);
 }
 
-/// What this program cannot do yet.
-fn lacking(page: &mut String, choice: &Choice) {
-    if !choice.lacks.is_empty() {
-        line(page, &format!("         not possible yet, as this lacks: {}", choice.lacks.join(", ")));
+/// What a node is to be told.
+fn switches(page: &mut String, choice: &Choice) {
+    let Setting { device, .. } = choice.need.setting;
+    let switches = choice.need.setting.switches();
+    if device == Device::Gpu && !switches.is_empty() {
+        line(page, &format!("         talkoot node {switches}"));
     }
 }
 
@@ -120,18 +122,7 @@ fn verdict(page: &mut String, answer: &Answer) {
                 page,
                 &format!("  {}; {}", memory(&cheapest.need), work(&cheapest.need, cheapest.assumed_s)),
             );
-            lacking(page, cheapest);
-            if !cheapest.lacks.is_empty() {
-                match &answer.cheapest_built {
-                    Some(built) => {
-                        line(page, &format!("  What it can: {}; {}", built.need.setting, memory(&built.need)))
-                    }
-                    None => line(
-                        page,
-                        "  Nothing that fits can be done yet: use shorter packs, or lend more memory.",
-                    ),
-                }
-            }
+            switches(page, cheapest);
         }
         None => {
             let smallest = &answer.smallest;

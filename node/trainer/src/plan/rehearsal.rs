@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use super::{
     Load, PlanError,
-    dry::{Dry, Event, Mark, Operations},
+    dry::{Dry, Event, Operations},
     rooms::Rooms,
 };
 use crate::{
@@ -12,15 +12,26 @@ use crate::{
     backend::Backend,
     config::ModelConfig,
     inner::{Normalisation, step_gradients},
-    model::{Keep, Model},
+    model::{Keep, Model, Sample, is_frozen},
     moments::MomentFormat,
 };
+
+/// Parts of a rehearsal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// A step begins.
+    Step,
+    /// Its gradients are whole.
+    Gradients,
+    /// The optimiser has moved the weights.
+    Moved,
+}
 
 /// What a buffer was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// A parameter, by its place in canonical order.
-    Weight(usize),
+    /// A parameter.
+    Weight,
     /// Of a trained parameter, first or second.
     Moment,
     /// Of a trained parameter.
@@ -40,10 +51,13 @@ pub(super) struct Rehearsal {
     pub(super) roles: Vec<Role>,
     /// Of one whole step of the load.
     pub(super) operations: Operations,
+    /// Numbers that forward leaves for backward in one whole step, and those that are there at the same time.
+    pub(super) kept: u64,
+    pub(super) kept_at_once: u64,
 }
 
 impl Rehearsal {
-    /// Remembers [`two_steps`].
+    /// Remembers [`Steps`].
     pub(super) fn run(
         config: &ModelConfig,
         trained: &[String],
@@ -59,49 +73,66 @@ impl Rehearsal {
                 of_a_step.set(dry.count());
             }
         };
-        two_steps(&dry, config, trained, load, (keep, MomentFormat::F32), &mark)?;
+        let steps = Steps { config, trained, packs: &load.samples(config), keep, moments: MomentFormat::F32 };
+        steps.play(&dry, |_| false, &mark)?;
         let operations = of_a_step.get();
         let events = dry.events();
         let whole = |counted: u128| counted / u128::from(load.rehearsed()) * u128::from(load.packs);
+        let roles = roles(&events);
+        let (kept_in_two, kept_at_once) = kept(&events, &roles);
         Ok(Self {
-            roles: roles(&events),
+            roles,
             events,
             operations: Operations { executed: whole(operations.executed), model: whole(operations.model) },
+            kept: whole(u128::from(kept_in_two / 2)) as u64,
+            kept_at_once,
         })
     }
 }
 
-/// The building of a model and two steps: the trainer's own code. The second step is like all that follow, with moments in
-/// place. `mark` hears where it is.
-pub(super) fn two_steps<B: Backend>(
-    backend: &B,
-    config: &ModelConfig,
-    trained: &[String],
-    load: &Load,
-    (keep, moments): (Keep, MomentFormat),
-    mark: &dyn Fn(Mark),
-) -> Result<(), PlanError> {
-    let mut model = Model::unfilled(backend, config)?.with_keep(keep);
-    let settings = AdamWSettings {
-        beta1: 0.9,
-        beta2: 0.95,
-        epsilon: 1e-8,
-        weight_decay: 0.0,
-        decay: DecayRule::Matrices,
-        moments,
-    };
-    let mut optimizer = AdamW::new(settings, config);
-    let packs = load.samples(config);
-    for _ in 0..2 {
-        mark(Mark::Step);
-        let found = step_gradients(&model, trained, &packs, Normalisation::Token)?;
-        mark(Mark::Gradients);
-        let gradients = found.gradients.ok_or(PlanError::NothingLearned)?;
-        global_norm(backend, &gradients)?;
-        optimizer.step(&mut model, &gradients, 0.0, 1.0)?;
-        mark(Mark::Moved);
+/// Steps to be played.
+pub(super) struct Steps<'a> {
+    pub(super) config: &'a ModelConfig,
+    pub(super) trained: &'a [String],
+    /// Of each step.
+    pub(super) packs: &'a [Vec<Sample>],
+    pub(super) keep: Keep,
+    pub(super) moments: MomentFormat,
+}
+
+impl Steps<'_> {
+    /// The building of a model and two steps: the trainer's own code. The second step is like all that follow, with moments in
+    /// place. Matrices that `half` says so of are such that bf16 holds them. `mark` hears where it is.
+    pub(super) fn play<B: Backend>(
+        &self,
+        backend: &B,
+        half: impl Fn(&str) -> bool,
+        mark: &dyn Fn(Mark),
+    ) -> Result<(), PlanError> {
+        let Self { config, trained, packs, keep, moments } = *self;
+        let frozen = is_frozen(trained);
+        let halves = |name: &str| frozen(name) && half(name);
+        let mut model = Model::unfilled(backend, config, halves)?.with_keep(keep);
+        let settings = AdamWSettings {
+            beta1: 0.9,
+            beta2: 0.95,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            decay: DecayRule::Matrices,
+            moments,
+        };
+        let mut optimizer = AdamW::new(settings, config);
+        for _ in 0..2 {
+            mark(Mark::Step);
+            let found = step_gradients(&model, trained, packs, Normalisation::Token)?;
+            mark(Mark::Gradients);
+            let gradients = found.gradients.ok_or(PlanError::NothingLearned)?;
+            global_norm(backend, &gradients)?;
+            optimizer.step(&mut model, &gradients, 0.0, 1.0)?;
+            mark(Mark::Moved);
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// What each buffer was for, from when it came and went.
@@ -113,7 +144,7 @@ fn roles(events: &[Event]) -> Vec<Role> {
         match *event {
             Event::Take(id, _) => {
                 roles.push(match (building, moving) {
-                    (true, _) => Role::Weight(id),
+                    (true, _) => Role::Weight,
                     (_, true) => Role::Moment,
                     _ => Role::Working,
                 });
@@ -131,6 +162,24 @@ fn roles(events: &[Event]) -> Vec<Role> {
         }
     }
     roles
+}
+
+/// Numbers that were kept for backward: all of them together, and the most at the same time.
+fn kept(events: &[Event], roles: &[Role]) -> (u64, u64) {
+    let (mut all, mut now, mut most) = (0, 0, 0);
+    let mut lengths = vec![0; roles.len()];
+    for event in events {
+        match *event {
+            Event::Take(id, numbers) if roles[id] == Role::Kept => {
+                lengths[id] = numbers;
+                (all, now) = (all + numbers, now + numbers);
+                most = most.max(now);
+            }
+            Event::Give(id) => now -= std::mem::take(&mut lengths[id]),
+            _ => {}
+        }
+    }
+    (all, most)
 }
 
 fn relabel(roles: &mut [Role], alive: &[usize], first: usize, role: Role) {

@@ -8,7 +8,7 @@ use crate::cpu;
 pub(super) enum Rooms {
     /// The processor with so many threads.
     Cpu { threads: usize },
-    /// A GPU, whose kernels write where their results belong.
+    /// A GPU: what its operations take is found by its own code, in `talkoot-cuda`.
     Gpu,
 }
 
@@ -39,12 +39,11 @@ impl Rooms {
         }
     }
 
-    /// Of the backward, where `results` is the number of gradients and `rows` the number of query rows of all heads.
-    pub(super) fn attention_backward(self, attention: &Attention<'_>, results: usize, rows: usize) -> usize {
+    /// Of the backward, where `results` is the number of gradients.
+    pub(super) fn attention_backward(self, attention: &Attention<'_>, results: usize) -> usize {
         match self {
             Self::Cpu { threads } => results + threads * cpu_task(attention, 2),
-            // each row's product of output and gradient
-            Self::Gpu => rows,
+            Self::Gpu => 0,
         }
     }
 
@@ -52,7 +51,7 @@ impl Rooms {
     pub(super) fn head(self, LinearShape { rows, inputs, outputs }: LinearShape) -> usize {
         match self {
             Self::Cpu { .. } => cpu::head_room(rows, inputs, outputs),
-            Self::Gpu => gpu_logit_rows(outputs, rows) * outputs + 3 * rows,
+            Self::Gpu => 0,
         }
     }
 }
