@@ -3,6 +3,7 @@
 //! ```text
 //! launch        arguments with their extents checked, shapes of launches, failures
 //! product       linear maps
+//! parcel        numbers from one GPU to another
 //! norms, rotary, attention, elementwise, rows, cross_entropy     the other operations, as in `cpu` of the trainer
 //! ```
 //!
@@ -19,6 +20,7 @@ mod cross_entropy;
 mod elementwise;
 pub(crate) mod launch;
 mod norms;
+mod parcel;
 pub(crate) mod product;
 mod rotary;
 mod rows;
@@ -34,6 +36,7 @@ use talkoot_trainer::{
 };
 
 use self::launch::during;
+pub use self::parcel::Parcel;
 use crate::{
     buffer::{Buffer, Place, Pool},
     class::{Class, Exact},
@@ -48,12 +51,14 @@ pub struct Cuda<D: Device, C = Exact> {
     class: C,
     /// Where the optimiser's moments rest on the host.
     offload: Option<Arc<Offload<D>>>,
+    /// GPUs that help it.
+    others: Vec<Self>,
 }
 
 impl<D: Device> Cuda<D> {
     /// This device, in the exact class.
     pub fn new(device: D) -> Self {
-        Self { pool: Pool::new(Arc::new(device)), class: Exact, offload: None }
+        Self { pool: Pool::new(Arc::new(device)), class: Exact, offload: None, others: Vec::new() }
     }
 
     /// The same, with moments of the optimiser in the host's memory. They come in slices of at most `words` words of four
@@ -65,14 +70,21 @@ impl<D: Device> Cuda<D> {
     pub fn offloading(device: D, words: usize) -> Result<Self, DeviceError> {
         let pool = Pool::new(Arc::new(device));
         let offload = Some(Arc::new(Offload::new(&pool, words.max(BLOCK_WORDS))?));
-        Ok(Self { pool, class: Exact, offload })
+        Ok(Self { pool, class: Exact, offload, others: Vec::new() })
     }
 }
 
 impl<D: Device, C: Class> Cuda<D, C> {
-    /// The same device and memory in another class: buffers of the one are buffers of the other.
+    /// The same device and memory in another class: buffers of the one are buffers of the other. So for those that help it.
     pub fn in_class<N: Class>(&self, class: N) -> Cuda<D, N> {
-        Cuda { pool: Arc::clone(&self.pool), class, offload: self.offload.clone() }
+        let others = self.others.iter().map(|other| other.in_class(class.clone())).collect();
+        Cuda { pool: Arc::clone(&self.pool), class, offload: self.offload.clone(), others }
+    }
+
+    /// The same device, and others that help it: see [`talkoot_trainer::team`]. They have memory of their own.
+    #[must_use]
+    pub fn with_others(self, others: Vec<Self>) -> Self {
+        Self { others, ..self }
     }
 
     /// What it computes in.
@@ -114,6 +126,7 @@ const AT_REST: &str = "an allocation on the host";
 
 impl<D: Device, C: Class> Backend for Cuda<D, C> {
     type Buffer = Buffer<D>;
+    type Parcel = Parcel<D>;
 
     fn scratch(&self, len: usize) -> Done<Buffer<D>> {
         let lent = self.pool.take(len * size_of::<f32>()).map_err(during("an allocation"))?;
@@ -176,6 +189,34 @@ impl<D: Device, C: Class> Backend for Cuda<D, C> {
 
     fn len(&self, buffer: &Buffer<D>) -> usize {
         buffer.len
+    }
+
+    fn others(&self) -> &[Self] {
+        &self.others
+    }
+
+    fn joins_freely(&self) -> bool {
+        C::JOINS_FREELY
+    }
+
+    fn parcel(&self, len: usize) -> Done<Parcel<D>> {
+        self.new_parcel(len)
+    }
+
+    fn pack(&self, from: &Buffer<D>, parcel: &mut Parcel<D>) -> Done {
+        self.pack_parcel(from, parcel)
+    }
+
+    fn unpack(&self, parcel: &mut Parcel<D>, into: &mut Buffer<D>) -> Done {
+        self.unpack_parcel(parcel, into)
+    }
+
+    fn arrived(&self, parcel: &Parcel<D>) -> Done {
+        self.parcel_arrived(parcel)
+    }
+
+    fn settle(&self) -> Done {
+        self.device().synchronise().map_err(during("a wait for the device"))
     }
 
     fn linear(

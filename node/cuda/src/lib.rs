@@ -43,4 +43,4 @@ pub mod ptx;
 pub mod slab;
 
 pub use buffer::Buffer;
-pub use cuda::Cuda;
+pub use cuda::{Cuda, Parcel};
