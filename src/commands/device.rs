@@ -51,7 +51,10 @@ impl Trains {
             tracing::info!(%meaning, "the GPUs are not alike");
         }
         let engine = Engine::of_several(gpus);
-        tracing::info!(device = engine.describe(Arithmetic::Exact), "what trains, where nothing else is asked for");
+        tracing::info!(
+            device = engine.describe(Arithmetic::Exact),
+            "what trains, where nothing else is asked for"
+        );
         choose_engine(engine);
         Ok(())
     }

@@ -79,7 +79,8 @@ impl Doctor {
             Vec::new()
         });
         let described: Vec<&Gpu> = gpus_in_use.iter().map(|gpu| gpu.device().device().gpu()).collect();
-        let (trains_with, not_alike) = (described.iter().map(|gpu| gpu.ordinal).collect(), unlike(&described));
+        let (trains_with, not_alike) =
+            (described.iter().map(|gpu| gpu.ordinal).collect(), unlike(&described));
         let processor = Processor {
             architecture: std::env::consts::ARCH,
             instructions: Isa::best().level().name(),

@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "launches are handed on, with the same promise")]
 
 #[path = "offload/recorder.rs"]
+#[allow(dead_code, reason = "each test binary uses its part")]
 mod recorder;
 
 use std::ops::ControlFlow;
@@ -12,7 +13,7 @@ use recorder::{Preference, Recorder};
 use talkoot_cuda::{
     Cuda,
     choice::{Room, Unfit, proven, together},
-    device::Device,
+    device::{Device, Lane},
     fast::TensorCores,
 };
 use talkoot_emulator::{Emulator, Fault, Order};
@@ -135,10 +136,8 @@ fn any_number_of_devices_and_batches_has_the_processors_bits() {
             let Some(devices) = emulators(count) else { return };
             let team = as_one(devices);
             assert_eq!(trained(&team, &config, &plan).unwrap(), expected, "{count} devices");
-            let launches = |gpu: &Cuda<Emulator>| gpu.device().faults().launches();
-            let most = launches(&team);
             for other in team.others() {
-                assert!(launches(other) > most / 4, "all of them worked");
+                assert!(other.device().faults().launches() > 200, "all of them worked");
             }
         }
     }
@@ -149,7 +148,7 @@ fn each_device_has_a_slab_of_its_own() {
     let config = model();
     let plan = plan(steps(), MomentFormat::F32);
     let expected = trained(&Cpu::default(), &config, &plan).unwrap();
-    let room = Room { slab: Some(8 << 20), moments_on_host: true };
+    let room = Room { slab: Some(128 << 20), moments_on_host: true };
     let Some(devices) = emulators(3) else { return };
     let mut each = devices.into_iter().map(|device| room.on(device).unwrap());
     let team = each.next().unwrap().with_others(each.collect());
@@ -165,6 +164,11 @@ fn every_order_that_lanes_and_events_allow_gives_the_same_bits() {
         let Some(devices) = Recorder::several(2, preference) else { return };
         let team = as_one(devices);
         assert_eq!(trained(&team, &config, &plan).unwrap(), expected, "{preference:?}");
+        if let Preference::Lanes([Lane::ToDevice | Lane::ToHost, Lane::ToDevice | Lane::ToHost, _]) =
+            preference
+        {
+            assert!(team.device().overlaps() > 100, "copies go on beside kernels");
+        }
     }
 }
 
@@ -238,7 +242,8 @@ fn a_device_that_fails_in_mid_step_ends_the_step_and_is_named() {
     let team = as_one(all_well);
     trained(&team, &config, &plan).unwrap();
     for failing in 0..3 {
-        let launches = [&team].into_iter().chain(team.others()).nth(failing).unwrap().device().faults().launches();
+        let launches =
+            [&team].into_iter().chain(team.others()).nth(failing).unwrap().device().faults().launches();
         for launch in [launches / 10, launches / 2, launches - 30] {
             let devices = emulators(3).unwrap();
             devices[failing].faults().add(Fault::LostAt { launch });

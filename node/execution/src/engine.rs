@@ -267,7 +267,8 @@ fn together(names: &[&str]) -> String {
             None => counted.push((name, 1)),
         }
     }
-    let said = |(name, count): (&str, usize)| if count == 1 { name.to_owned() } else { format!("{count} x {name}") };
+    let said =
+        |(name, count): (&str, usize)| if count == 1 { name.to_owned() } else { format!("{count} x {name}") };
     counted.into_iter().map(said).collect::<Vec<_>>().join(" + ")
 }
 

@@ -75,7 +75,7 @@ fn slabs_and_moments_on_the_host_are_each_gpus_own() {
     let world = world(InnerState::Public, None);
     let expected = on_the_processor(&world);
     let Some(devices) = emulators(2) else { return };
-    let room = Room { slab: Some(64 << 20), moments_on_host: true };
+    let room = Room { slab: Some(160 << 20), moments_on_host: true };
     let engine = Engine::of_several(devices.into_iter().map(|gpu| room.on(gpu).unwrap()).collect());
     let (ours, seen) = executed(&world, &engine, Arithmetic::Exact);
     assert_same(&ours, &expected);
@@ -147,7 +147,9 @@ fn tensor_cores_of_several_gpus_give_one_gpus_bytes() {
     let (expected, _) = executed(&world, &engine(one), Arithmetic::TensorCores);
     assert_ne!(expected.contribution, on_the_processor(&world).contribution, "bf16 is to be seen");
     let engine = engine(emulators(2).unwrap());
-    assert!(engine.describe(Arithmetic::TensorCores).starts_with("2 x kernels on the processor, tensor-cores"));
+    assert!(
+        engine.describe(Arithmetic::TensorCores).starts_with("2 x kernels on the processor, tensor-cores")
+    );
     let (ours, _) = executed(&world, &engine, Arithmetic::TensorCores);
     assert_same(&ours, &expected);
 }

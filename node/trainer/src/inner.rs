@@ -430,7 +430,7 @@ fn team_gradients<B: Backend>(
     let rows = match backend.others().len() {
         0 => GROUP_ROWS,
         _ if !backend.joins_freely() => GROUP_ROWS,
-        others => packs.iter().map(rows_of).sum::<usize>().div_ceil(1 + others).min(GROUP_ROWS),
+        others => packs.iter().map(|pack| rows_of(pack)).sum::<usize>().div_ceil(1 + others).min(GROUP_ROWS),
     };
     gradients_by(packs, normalisation, rows, |parts| team.differentiate(parts))
 }
@@ -482,7 +482,7 @@ impl Normalisation {
 }
 
 /// Decoder and vision rows of a pack.
-fn rows_of(pack: &Vec<Sample>) -> usize {
+fn rows_of(pack: &[Sample]) -> usize {
     let row_count =
         |sample: &Sample| sample.tokens.len() + sample.pictures.iter().map(|p| p.len() + 1).sum::<usize>();
     pack.iter().map(row_count).sum()

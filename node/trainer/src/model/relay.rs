@@ -235,7 +235,8 @@ impl<B: Backend> Relay<B> {
     /// Hands what kernels were given on to the next batch, or keeps it where this is the last.
     fn hand_on(&mut self, backend: &B, slots: &[Slot<B>]) -> Done {
         for place in mem::take(&mut self.open) {
-            let Place::Here(Carried { mut parcel, .. }) = mem::replace(&mut self.places[place], Place::Behind)
+            let Place::Here(Carried { mut parcel, .. }) =
+                mem::replace(&mut self.places[place], Place::Behind)
             else {
                 unreachable!("what is open is here");
             };
