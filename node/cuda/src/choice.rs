@@ -141,7 +141,7 @@ pub enum Unfit {
         /// The one that helps it.
         other: String,
         /// What went wrong.
-        source: Box<Unfit>,
+        source: Box<Self>,
     },
     /// Its bits are not those of the exact class, so its work would not be accepted.
     #[error(

@@ -49,7 +49,7 @@ pub enum BackendError {
         /// How many they are.
         of: usize,
         /// How it failed.
-        source: Box<BackendError>,
+        source: Box<Self>,
     },
 }
 
