@@ -39,7 +39,7 @@ fn gibibytes(text: &str) -> Result<usize, String> {
 
 impl Trains {
     /// Opens the devices, has them show that their bits are those of the exact class, and makes them the process's.
-    pub(super) fn prepare(self) -> Result<()> {
+    pub(super) fn prepare(&self) -> Result<()> {
         let mut why: Option<Unfit> = None;
         let room = Room { slab: self.device_memory, moments_on_host: self.moments_on_host };
         let gpus = open(&self.device, room, &mut why)?;
@@ -52,7 +52,7 @@ impl Trains {
         }
         let engine = Engine::of_several(gpus);
         tracing::info!(
-            device = engine.describe(Arithmetic::Exact),
+            device = %engine.describe(Arithmetic::Exact),
             "what trains, where nothing else is asked for"
         );
         choose_engine(engine);
