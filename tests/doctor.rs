@@ -31,6 +31,7 @@ fn without_a_driver_the_doctor_says_so_and_how_to_get_one() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(fine && json["gpus"].as_array().unwrap().is_empty() && json["cuda_version"].is_null(), "{json}");
     assert_eq!(json["trains_on"], "the processor");
+    assert!(json["trains_with"].as_array().unwrap().is_empty() && json["not_alike"].is_null(), "{json}");
     assert!(json["no_gpu_because"].as_str().unwrap().contains("NVIDIA driver"), "{json}");
     assert!(
         json["free_disk_bytes"].as_u64().unwrap() > 0 && json["processor"]["threads"].as_u64().unwrap() > 0
@@ -46,8 +47,17 @@ fn a_gpu_that_was_asked_for_and_is_not_there_is_an_error_that_helps() {
         let (fine, _, error) = said(arguments);
         assert!(!fine && error.contains("no NVIDIA driver was found"), "{arguments:?}: {error}");
     }
-    let (fine, _, error) = said(&["bench", "bits", "--device", "gpu"]);
-    assert!(!fine && error.contains("choose auto, cpu, cuda"), "{error}");
+    for (device, expected) in [
+        ("gpu", "choose auto, cpu, cuda"),
+        ("cuda:1,1", "names GPU 1 twice"),
+        ("cuda:0,1", "no NVIDIA driver was found"),
+        ("cuda:all", "no NVIDIA driver was found"),
+    ] {
+        let (fine, _, error) = said(&["bench", "bits", "--device", device]);
+        assert!(!fine && error.contains(expected), "{device}: {error}");
+    }
+    let (fine, _, error) = said(&["bench", "device", "--device", "cuda:0,1"]);
+    assert!(!fine && error.contains("say cuda:N"), "{error}");
 }
 
 #[test]

@@ -160,6 +160,7 @@ peers() {
 check "what is there" "$talkoot" doctor --device "$device"
 check "bits" "$talkoot" bench bits --device "$device"
 check "bits, everything kept" "$talkoot" bench bits --device "$device" --no-checkpoint
+check "bits, all GPUs as one" "$talkoot" bench bits --device cuda:all
 check "every operation" "$talkoot" bench device --device "$device"
 if [ -n "$oracle" ]; then
     check "reference numbers" "$talkoot" model check --oracle "$oracle" --device "$device"

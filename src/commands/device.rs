@@ -1,23 +1,24 @@
-//! `--device`: a GPU or the processor.
+//! `--device`: GPUs or the processor.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use talkoot_cuda::{
     Cuda,
-    choice::{Choice, Room, Unfit, find, open},
-    device::{Device, Driver},
+    choice::{Choice, Room, Unfit, find, find_all, open, unlike},
+    device::Driver,
 };
-use talkoot_execution::{Engine, choose_engine};
+use talkoot_execution::{Arithmetic, Engine, choose_engine};
 use talkoot_trainer::plan::OnHost;
 
 /// What trains and replays.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct Trains {
-    /// What trains: a GPU where one can be used and the processor otherwise (auto), the processor (cpu), or GPU N
-    /// (cuda:N). The results are the same. `talkoot doctor` says what was found.
+    /// What trains: a GPU where one can be used and the processor otherwise (auto), the processor (cpu), GPU N (cuda:N),
+    /// several GPUs as one (cuda:0,1, the first with the most to keep in memory), or all that can be used (cuda:all). The
+    /// results are the same. `talkoot doctor` says what was found.
     #[arg(long, value_name = "DEVICE", default_value_t = Choice::Auto)]
     device: Choice,
-    /// Take so many GiB of the GPU's memory at the start and keep them, instead of asking for memory as work goes.
+    /// Take so many GiB of each GPU's memory at the start and keep them, instead of asking for memory as work goes.
     /// `talkoot plan` says how many a model needs.
     #[arg(long, value_name = "GIB", value_parser = gibibytes)]
     device_memory: Option<usize>,
@@ -40,32 +41,51 @@ fn gibibytes(text: &str) -> Result<usize, String> {
 }
 
 impl Trains {
-    /// Opens the device, has it show that its bits are those of the exact class, and makes it the process's.
-    pub(super) fn prepare(self) -> Result<()> {
+    /// Opens the devices, has them show that their bits are those of the exact class, and makes them the process's.
+    pub(super) fn prepare(&self) -> Result<()> {
         let mut why: Option<Unfit> = None;
         let room = Room { slab: self.device_memory, on_host: self.offload };
-        let gpu = open(self.device, room, &mut why)?;
-        match (&gpu, why) {
-            (Some(gpu), _) => tracing::info!(device = gpu.device().name(), "training on the GPU"),
-            (None, Some(why)) => tracing::info!(%why, "training on the processor"),
-            (None, None) => tracing::info!("training on the processor"),
+        let gpus = open(&self.device, room, &mut why)?;
+        if let Some(why) = why {
+            tracing::info!(%why, "a GPU is left out");
         }
-        choose_engine(Engine::new(gpu));
+        let described: Vec<_> = gpus.iter().map(|gpu| gpu.device().device().gpu()).collect();
+        if let Some(meaning) = unlike(&described) {
+            tracing::info!(%meaning, "the GPUs are not alike");
+        }
+        if gpus.len() > 1 && self.offload.gradients {
+            bail!(
+                "--offload gradients is for one GPU: where several work as one, gradients go from one to the next; leave \
+                 `gradients` out, or choose one GPU with --device cuda:N"
+            );
+        }
+        let engine = Engine::of_several(gpus);
+        tracing::info!(
+            device = %engine.describe(Arithmetic::Exact),
+            "what trains, where nothing else is asked for"
+        );
+        choose_engine(engine);
         Ok(())
     }
 }
 
 /// What is measured or checked.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct Measured {
-    /// What is measured or checked: cpu, or cuda:N for GPU N.
+    /// What is measured or checked: cpu, or cuda:N for GPU N. `bench bits` also takes several as one, cuda:N,M or cuda:all.
     #[arg(long, value_name = "DEVICE", default_value_t = Choice::Cpu, conflicts_with_all = ["products", "isa"])]
     device: Choice,
 }
 
 impl Measured {
     /// The GPU, where it is one.
-    pub(super) fn gpu(self) -> Result<Option<Cuda<Driver>>> {
-        Ok(find(self.device, &mut None)?.map(Cuda::new))
+    pub(super) fn gpu(&self) -> Result<Option<Cuda<Driver>>> {
+        Ok(find(&self.device, &mut None)?.map(Cuda::new))
+    }
+
+    /// The GPU with those that help it, where there are some.
+    pub(super) fn gpus(&self) -> Result<Option<Cuda<Driver>>> {
+        let mut each = find_all(&self.device, &mut None)?.into_iter().map(Cuda::new);
+        Ok(each.next().map(|first| first.with_others(each.collect())))
     }
 }

@@ -6,9 +6,10 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 use talkoot_cuda::{
-    choice::{Choice, Room, open},
-    device::{Device, Gpu, library, survey},
+    choice::{Choice, Room, open, unlike},
+    device::{Gpu, library, survey},
 };
+use talkoot_execution::Engine;
 use talkoot_trainer::cpu::{Isa, Level};
 
 use super::say;
@@ -35,9 +36,13 @@ struct Findings {
     /// CUDA version of the driver, 12040 for 12.4; nothing where there is no driver that can be used.
     cuda_version: Option<i32>,
     gpus: Vec<Gpu>,
-    /// What trains: the processor, or a GPU's name.
+    /// What trains: the processor, or a GPU's name, or those of several that work as one.
     trains_on: String,
-    /// Why no GPU trains, and what to do about it; nothing where one does.
+    /// Numbers of the GPUs that train, as `--device cuda:N,M` takes them; the first moves the weights and encodes.
+    trains_with: Vec<i32>,
+    /// What it means that they are not alike; nothing where they are.
+    not_alike: Option<String>,
+    /// Why no GPU trains, or not all that were asked for, and what to do about it; nothing where one does.
     no_gpu_because: Option<String>,
     /// Version of cuBLASLt, 120402 for 12.4.2; nothing where it is not found.
     cublaslt: Option<usize>,
@@ -69,10 +74,13 @@ impl Doctor {
         let (cuda_version, gpus) = survey().map_or((None, Vec::new()), |s| (Some(s.cuda_version), s.gpus));
         let mut why = None;
         // what was asked for and is not there is a finding, no failure
-        let gpu = open(self.device, Room::default(), &mut why).unwrap_or_else(|unfit| {
+        let gpus_in_use = open(&self.device, Room::default(), &mut why).unwrap_or_else(|unfit| {
             why = Some(unfit);
-            None
+            Vec::new()
         });
+        let described: Vec<&Gpu> = gpus_in_use.iter().map(|gpu| gpu.device().device().gpu()).collect();
+        let (trains_with, not_alike) =
+            (described.iter().map(|gpu| gpu.ordinal).collect(), unlike(&described));
         let processor = Processor {
             architecture: std::env::consts::ARCH,
             instructions: Isa::best().level().name(),
@@ -85,7 +93,9 @@ impl Doctor {
             processor,
             cuda_version,
             gpus,
-            trains_on: gpu.map_or("the processor".to_owned(), |gpu| gpu.device().name().to_owned()),
+            trains_on: Engine::of_several(gpus_in_use).names(),
+            trains_with,
+            not_alike,
             no_gpu_because: why.map(|why| why.to_string()),
             cublaslt: products.as_ref().ok().copied(),
             no_cublaslt_because: products.err().map(|missing| missing.to_string()),
@@ -136,6 +146,13 @@ impl Doctor {
             }
         }
         say(&format!("trains on  {}", found.trains_on));
+        if let [_, _, ..] = found.trains_with[..] {
+            let numbers: Vec<String> = found.trains_with.iter().map(i32::to_string).collect();
+            say(&format!("           as one: cuda:{}", numbers.join(",")));
+        }
+        if let Some(meaning) = &found.not_alike {
+            say(&format!("           {meaning}"));
+        }
         if let Some(why) = &found.no_gpu_because {
             say(&format!("           {why}"));
         }

@@ -1,4 +1,6 @@
-//! Which device trains: what `--device` takes, and what becomes of it on this machine.
+//! Which devices train: what `--device` takes, and what becomes of it on this machine.
+
+mod several;
 
 use std::{fmt, str::FromStr};
 
@@ -9,15 +11,16 @@ use talkoot_trainer::{
     plan::{OnHost, SLICE_WORDS},
 };
 
+pub use self::several::{find_all, together, unlike};
 use crate::{
     Cuda,
     codec::{ContributionError, encode_from_host},
-    device::{Device, DeviceError, Driver, Missing, survey},
+    device::{Device, DeviceError, Driver, Missing},
     opened::Opened,
 };
 
 /// What the user asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Choice {
     /// A GPU where one can be used, otherwise the processor.
     #[default]
@@ -26,28 +29,55 @@ pub enum Choice {
     Cpu,
     /// The GPU of this number, counted from 0.
     Cuda(usize),
+    /// These GPUs as one, two at least. The first moves the weights and encodes.
+    Several(Vec<usize>),
+    /// All GPUs that can be used, as one.
+    All,
 }
 
 /// A text that is no [`Choice`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no device: choose auto, cpu, cuda, or cuda:N for GPU N")]
-pub struct NoChoice {
-    /// What was given.
-    pub text: String,
+#[non_exhaustive]
+pub enum NoChoice {
+    /// It names no device.
+    #[error(
+        "{text:?} is no device: choose auto, cpu, cuda, cuda:N for GPU N, cuda:N,M for several as one, or cuda:all"
+    )]
+    Unknown {
+        /// What was given.
+        text: String,
+    },
+    /// A GPU would help itself.
+    #[error("{text:?} names GPU {number} twice: name each once")]
+    Twice {
+        /// What was given.
+        text: String,
+        /// The GPU.
+        number: usize,
+    },
 }
 
 impl FromStr for Choice {
     type Err = NoChoice;
 
     fn from_str(text: &str) -> Result<Self, NoChoice> {
-        let number = text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
-        match (text, number) {
-            ("auto", _) => Ok(Self::Auto),
-            ("cpu", _) => Ok(Self::Cpu),
-            ("cuda", _) => Ok(Self::Cuda(0)),
-            (_, Some(number)) => Ok(Self::Cuda(number)),
-            _ => Err(NoChoice { text: text.to_owned() }),
+        let unknown = || NoChoice::Unknown { text: text.to_owned() };
+        match text {
+            "auto" => return Ok(Self::Auto),
+            "cpu" => return Ok(Self::Cpu),
+            "cuda" => return Ok(Self::Cuda(0)),
+            "cuda:all" => return Ok(Self::All),
+            _ => {}
         }
+        let numbers = text.strip_prefix("cuda:").ok_or_else(unknown)?.split(',');
+        let numbers = numbers.map(|number| number.trim().parse().map_err(|_| unknown()));
+        let numbers: Vec<usize> = numbers.collect::<Result<_, _>>()?;
+        for (at, &number) in numbers.iter().enumerate() {
+            if numbers[..at].contains(&number) {
+                return Err(NoChoice::Twice { text: text.to_owned(), number });
+            }
+        }
+        Ok(if let [one] = numbers[..] { Self::Cuda(one) } else { Self::Several(numbers) })
     }
 }
 
@@ -57,6 +87,11 @@ impl fmt::Display for Choice {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Several(numbers) => {
+                let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
+                write!(f, "cuda:{}", numbers.join(","))
+            }
+            Self::All => f.write_str("cuda:all"),
         }
     }
 }
@@ -97,6 +132,16 @@ pub enum Unfit {
         name: String,
         /// What it says.
         source: DeviceError,
+    },
+    /// Each was well alone, and with another it was not.
+    #[error("{first} and {other} do not work as one: {source}: name one of them alone")]
+    NotTogether {
+        /// The GPU that moves the weights.
+        first: String,
+        /// The one that helps it.
+        other: String,
+        /// What went wrong.
+        source: Box<Self>,
     },
     /// Its bits are not those of the exact class, so its work would not be accepted.
     #[error(
@@ -160,17 +205,16 @@ fn encodes_alike<D: Device>(cuda: &Cuda<D>) -> Result<bool, ContributionError> {
     Ok(ours.to_bytes() == theirs.to_bytes())
 }
 
-/// The GPU that a choice comes to; `None` for the processor. `Auto` takes the first GPU that can be used, and says in `why`
-/// what spoke against one.
+/// The one GPU that a choice comes to; `None` for the processor. `Auto` takes the first GPU that can be used, and says in
+/// `why` what spoke against one.
 ///
 /// # Errors
 ///
-/// [`Missing`] when a GPU was asked for by name and is not there, or too old.
-pub fn find(choice: Choice, why: &mut Option<Unfit>) -> Result<Option<Driver>, Missing> {
+/// [`Missing`] when a GPU was asked for by name and is not there, or too old, or several were asked for.
+pub fn find(choice: &Choice, why: &mut Option<Unfit>) -> Result<Option<Driver>, Missing> {
     match choice {
-        Choice::Cpu => Ok(None),
-        Choice::Cuda(number) => Driver::open(number).map(Some),
-        Choice::Auto => Ok(first_usable().map_err(|missing| *why = Some(missing.into())).ok()),
+        Choice::Several(_) | Choice::All => Err(Missing::OneOnly { asked: choice.to_string() }),
+        one => Ok(find_all(one, why)?.pop()),
     }
 }
 
@@ -194,38 +238,38 @@ impl Room {
     }
 }
 
-/// The same, and the GPU is [`proven`] with its memory used as `room` says.
+/// The GPUs that a choice comes to, each [`proven`] with its memory used as `room` says, and all [`together`]; none for the
+/// processor. `Auto` and `All` leave out what cannot be used, and say in `why` what spoke against it.
 ///
 /// # Errors
 ///
 /// [`Unfit`] when a GPU was asked for by name and cannot be used.
 pub fn open(
-    choice: Choice,
+    choice: &Choice,
     room: Room,
     why: &mut Option<Unfit>,
-) -> Result<Option<Cuda<Opened<Driver>>>, Unfit> {
-    let Some(driver) = find(choice, why)? else { return Ok(None) };
-    let name = driver.name().to_owned();
-    let no_room = |source| Unfit::NoRoom { name, source };
-    match room.on(driver).map_err(no_room).and_then(proven) {
-        Err(unfit) if choice == Choice::Auto => {
-            *why = Some(unfit);
-            Ok(None)
+) -> Result<Vec<Cuda<Opened<Driver>>>, Unfit> {
+    let lenient = matches!(choice, Choice::Auto | Choice::All);
+    let mut gpus = Vec::new();
+    for driver in find_all(choice, why)? {
+        let name = driver.name().to_owned();
+        match room.on(driver).map_err(|source| Unfit::NoRoom { name, source }).and_then(proven) {
+            Ok(gpu) => gpus.push(gpu),
+            Err(unfit) if lenient => *why = Some(unfit),
+            Err(unfit) => return Err(unfit),
         }
-        done => done.map(Some),
     }
-}
-
-fn first_usable() -> Result<Driver, Missing> {
-    let gpus = survey()?.gpus;
-    let usable = gpus.iter().position(|gpu| gpu.usable().is_ok());
-    // where none can be used, the first one says why
-    Driver::open(usable.unwrap_or(0))
+    if gpus.is_empty() && *choice == Choice::All {
+        // somebody who asks for all wants one at least
+        return why.take().map_or(Ok(gpus), Err);
+    }
+    together(gpus)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::survey;
 
     #[test]
     fn choices_are_written_as_they_are_read() {
@@ -234,13 +278,20 @@ mod tests {
             ("cpu", Choice::Cpu),
             ("cuda", Choice::Cuda(0)),
             ("cuda:3", Choice::Cuda(3)),
+            ("cuda:0,1", Choice::Several(vec![0, 1])),
+            ("cuda:2, 0,1", Choice::Several(vec![2, 0, 1])),
+            ("cuda:all", Choice::All),
         ] {
             assert_eq!(text.parse(), Ok(choice));
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }
-        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda0", "CPU"] {
+        for text in
+            ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda0", "CPU", "cuda:0,", "cuda:,", "cuda:0-3", "0,1"]
+        {
             assert!(text.parse::<Choice>().unwrap_err().to_string().contains("choose auto, cpu"), "{text}");
         }
+        let twice = "cuda:0,2,2".parse::<Choice>().unwrap_err().to_string();
+        assert!(twice.contains("names GPU 2 twice"), "{twice}");
     }
 
     #[test]
@@ -250,11 +301,15 @@ mod tests {
             return;
         }
         let mut why = None;
-        assert!(open(Choice::Auto, Room::default(), &mut why).unwrap().is_none());
+        assert!(open(&Choice::Auto, Room::default(), &mut why).unwrap().is_empty());
         let auto = why.unwrap().to_string();
         assert!(auto.contains("driver"), "{auto}");
-        let asked = open(Choice::Cuda(0), Room::default(), &mut None).unwrap_err().to_string();
-        assert_eq!(asked, auto);
-        assert!(open(Choice::Cpu, Room::default(), &mut None).unwrap().is_none());
+        for asked in [Choice::Cuda(0), Choice::Several(vec![0, 1]), Choice::All] {
+            let refused = open(&asked, Room::default(), &mut None).unwrap_err().to_string();
+            assert_eq!(refused, auto);
+        }
+        assert!(open(&Choice::Cpu, Room::default(), &mut None).unwrap().is_empty());
+        let one = find(&Choice::Several(vec![0, 1]), &mut None).unwrap_err().to_string();
+        assert!(one.contains("cuda:0,1") && one.contains("one GPU"), "{one}");
     }
 }

@@ -16,9 +16,11 @@ use crate::{Cuda, buffer::Buffer, cuda::product::Product, device::Device};
 ///
 /// As there.
 #[expect(clippy::missing_errors_doc, reason = "said once above, for all operations")]
-pub trait Class: fmt::Debug + Send + Sync + Sized {
+pub trait Class: fmt::Debug + Clone + Send + Sync + Sized {
     /// What it is called.
     const NAME: &'static str;
+    /// Whether it decides no bit how the packs of a step are joined into batches.
+    const JOINS_FREELY: bool;
 
     /// A linear map.
     fn linear<D: Device>(
@@ -84,6 +86,7 @@ pub struct Exact;
 
 impl Class for Exact {
     const NAME: &'static str = "exact";
+    const JOINS_FREELY: bool = true;
 
     fn linear<D: Device>(
         on: &Cuda<D>,

@@ -3,6 +3,7 @@
 //! ```text
 //! launch        arguments with their extents checked, shapes of launches, failures
 //! product       linear maps
+//! parcel        numbers from one GPU to another
 //! norms, rotary, attention, elementwise, rows, cross_entropy     the other operations, as in `cpu` of the trainer
 //! ```
 //!
@@ -19,6 +20,7 @@ mod cross_entropy;
 mod elementwise;
 pub(crate) mod launch;
 mod norms;
+mod parcel;
 pub(crate) mod product;
 mod rotary;
 mod rows;
@@ -35,6 +37,7 @@ use talkoot_trainer::{
 };
 
 use self::launch::{HALF, during};
+pub use self::parcel::Parcel;
 use crate::{
     buffer::{Buffer, Place, Pool},
     class::{Class, Exact},
@@ -54,13 +57,15 @@ pub struct Cuda<D: Device, C = Exact> {
     offload: Option<Arc<Offload<D>>>,
     /// Where other numbers rest there.
     rest: Option<Arc<Rest<D>>>,
+    /// GPUs that help it.
+    others: Vec<Self>,
 }
 
 impl<D: Device> Cuda<D> {
     /// This device, in the exact class.
     pub fn new(device: D) -> Self {
         let pool = Pool::new(Arc::new(device));
-        Self { pool, class: Exact, on_host: OnHost::NOTHING, offload: None, rest: None }
+        Self { pool, class: Exact, on_host: OnHost::NOTHING, offload: None, rest: None, others: Vec::new() }
     }
 
     /// The same, with some numbers at rest in the host's memory. The optimiser's come in slices of at most `words` words of
@@ -79,21 +84,29 @@ impl<D: Device> Cuda<D> {
         let bytes = size_of::<f32>() * (parts * words).max(block);
         let offload = if parts > 0 { Some(Arc::new(Offload::new(&pool, bytes)?)) } else { None };
         let rest = (gradients || values).then(|| Rest::new(&pool, words));
-        Ok(Self { pool, class: Exact, on_host, offload, rest })
+        Ok(Self { pool, class: Exact, on_host, offload, rest, others: Vec::new() })
     }
 }
 
 impl<D: Device, C: Class> Cuda<D, C> {
-    /// The same device and memory in another class: buffers of the one are buffers of the other.
+    /// The same device and memory in another class: buffers of the one are buffers of the other. So for those that help it.
     pub fn in_class<N: Class>(&self, class: N) -> Cuda<D, N> {
-        let Self { pool, on_host, offload, rest, .. } = self;
+        let Self { pool, on_host, offload, rest, others, .. } = self;
+        let others = others.iter().map(|other| other.in_class(class.clone())).collect();
         Cuda {
             pool: Arc::clone(pool),
             class,
             on_host: *on_host,
             offload: offload.clone(),
             rest: rest.clone(),
+            others,
         }
+    }
+
+    /// The same device, and others that help it: see [`talkoot_trainer::team`]. They have memory of their own.
+    #[must_use]
+    pub fn with_others(self, others: Vec<Self>) -> Self {
+        Self { others, ..self }
     }
 
     /// What it computes in.
@@ -176,6 +189,7 @@ const AT_REST: &str = "an allocation on the host";
 
 impl<D: Device, C: Class> Backend for Cuda<D, C> {
     type Buffer = Buffer<D>;
+    type Parcel = Parcel<D>;
 
     fn scratch(&self, len: usize) -> Done<Buffer<D>> {
         let lent = self.pool.take(len * size_of::<f32>()).map_err(during("an allocation"))?;
@@ -292,6 +306,34 @@ impl<D: Device, C: Class> Backend for Cuda<D, C> {
 
     fn len(&self, buffer: &Buffer<D>) -> usize {
         buffer.len
+    }
+
+    fn others(&self) -> &[Self] {
+        &self.others
+    }
+
+    fn joins_freely(&self) -> bool {
+        C::JOINS_FREELY
+    }
+
+    fn parcel(&self, len: usize) -> Done<Parcel<D>> {
+        self.new_parcel(len)
+    }
+
+    fn pack(&self, from: &Buffer<D>, parcel: &mut Parcel<D>) -> Done {
+        self.pack_parcel(from, parcel)
+    }
+
+    fn unpack(&self, parcel: &mut Parcel<D>, into: &mut Buffer<D>) -> Done {
+        self.unpack_parcel(parcel, into)
+    }
+
+    fn arrived(&self, parcel: &Parcel<D>) -> Done {
+        self.parcel_arrived(parcel)
+    }
+
+    fn settle(&self) -> Done {
+        self.device().synchronise().map_err(during("a wait for the device"))
     }
 
     fn linear(

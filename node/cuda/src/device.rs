@@ -94,7 +94,7 @@ pub trait Device: fmt::Debug + Send + Sync {
     /// Memory on the device, given back when it is dropped.
     type Memory: fmt::Debug + Send + Sync;
 
-    /// Memory of the host that stays where it is, so that the device copies from and to it by itself.
+    /// Memory of the host that stays where it is, so that the device, and others of this kind, copy from and to it by themselves.
     type Pinned: fmt::Debug + Send + Sync;
 
     /// A point in a lane that another lane can wait for.
@@ -198,6 +198,6 @@ pub trait Device: fmt::Debug + Send + Sync {
     /// Puts the event behind what is in a lane now; where it stood before is forgotten.
     fn record(&self, event: &Self::Event, lane: Lane) -> Result<(), DeviceError>;
 
-    /// What comes into `lane` from now on waits for where the event stands now.
+    /// What comes into `lane` from now on waits for where the event stands now. It may be one of another device of this kind.
     fn wait(&self, lane: Lane, event: &Self::Event) -> Result<(), DeviceError>;
 }

@@ -79,6 +79,7 @@ pub type Fast<D> = Cuda<D, TensorCores>;
 
 impl Class for TensorCores {
     const NAME: &'static str = "fast";
+    const JOINS_FREELY: bool = false;
 
     fn linear<D: Device>(
         on: &Fast<D>,

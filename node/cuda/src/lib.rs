@@ -47,4 +47,4 @@ mod rest;
 pub mod slab;
 
 pub use buffer::Buffer;
-pub use cuda::Cuda;
+pub use cuda::{Cuda, Parcel};

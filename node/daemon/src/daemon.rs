@@ -616,6 +616,8 @@ impl Node {
         self.book_traffic();
         let (reach, ways) = (*self.network.reach().borrow(), self.network.ways().borrow().clone());
         self.status.reachability = reach.reachability.to_string();
+        // a GPU may have been lost
+        self.status.trains_on = chosen().describe(self.arithmetic);
         self.status.relays = reach.relays;
         self.status.alarm = self.follower.alarm().map(ToString::to_string);
         self.status.peers = self.network.connected().len();

@@ -41,6 +41,16 @@ pub enum BackendError {
         /// What its driver says.
         reason: String,
     },
+    /// One of several devices that work as one failed.
+    #[error("number {number} of {of} devices that work as one: {source}", number = index + 1)]
+    Member {
+        /// Its place among them, counted from 0.
+        index: usize,
+        /// How many they are.
+        of: usize,
+        /// How it failed.
+        source: Box<Self>,
+    },
 }
 
 /// What every operation returns.
@@ -206,6 +216,8 @@ pub enum Resting {
 pub trait Backend: fmt::Debug + Send + Sync {
     /// Numbers on the device.
     type Buffer: fmt::Debug + Send + Sync;
+    /// What carries numbers from one device to another.
+    type Parcel: fmt::Debug + Send + Sync;
 
     /// Runs `work` where starting operations costs least, for work that starts many.
     fn inside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
@@ -256,6 +268,34 @@ pub trait Backend: fmt::Debug + Send + Sync {
     }
     /// Numbers that may have been put away can be used again.
     fn fetch(&self, _buffer: &mut Self::Buffer) -> Done {
+        Ok(())
+    }
+
+    // --- several devices as one
+
+    /// Devices that help this one with its steps, see [`crate::team`]; each is used by a thread of its own.
+    fn others(&self) -> &[Self]
+    where
+        Self: Sized,
+    {
+        &[]
+    }
+    /// Whether it decides no bit how the packs of a step are joined into batches, as in the class exact.
+    fn joins_freely(&self) -> bool {
+        true
+    }
+    /// A parcel for `len` numbers.
+    fn parcel(&self, len: usize) -> Done<Self::Parcel>;
+    /// Puts numbers into a parcel, behind everything that was to be done with either before. This may return before it is
+    /// done: the buffer has to stay as it is until the parcel's numbers are used elsewhere, or this device has settled.
+    fn pack(&self, from: &Self::Buffer, parcel: &mut Self::Parcel) -> Done;
+    /// Starts the copy of a parcel's numbers, whichever device they are from, to this device. Before [`Self::arrived`] the
+    /// buffer is not to be used.
+    fn unpack(&self, parcel: &mut Self::Parcel, into: &mut Self::Buffer) -> Done;
+    /// What is asked of this device from here on comes after the parcel's last [`Self::unpack`], which has to have been its.
+    fn arrived(&self, parcel: &Self::Parcel) -> Done;
+    /// Waits until the device has done everything that it was asked.
+    fn settle(&self) -> Done {
         Ok(())
     }
 

@@ -83,6 +83,7 @@ impl Cpu {
 
 impl Backend for Cpu {
     type Buffer = Buffer;
+    type Parcel = Vec<f32>;
 
     /// On one of the threads that do the work: from outside, each operation would wake one and wait for it.
     fn inside<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
@@ -109,6 +110,29 @@ impl Backend for Cpu {
 
     fn len(&self, buffer: &Buffer) -> usize {
         buffer.len()
+    }
+
+    /// A library's sums depend on how many rows there are.
+    fn joins_freely(&self) -> bool {
+        self.products == Products::FixedOrder
+    }
+
+    fn parcel(&self, len: usize) -> Done<Vec<f32>> {
+        Ok(vec![0.0; len])
+    }
+
+    fn pack(&self, from: &Buffer, parcel: &mut Vec<f32>) -> Done {
+        parcel.copy_from_slice(from);
+        Ok(())
+    }
+
+    fn unpack(&self, parcel: &mut Vec<f32>, into: &mut Buffer) -> Done {
+        into.copy_from_slice(parcel);
+        Ok(())
+    }
+
+    fn arrived(&self, _: &Vec<f32>) -> Done {
+        Ok(())
     }
 
     fn linear(

@@ -16,12 +16,13 @@ use crate::{
     config::{ConfigError, ModelConfig},
     contribution::{Layout, LayoutError},
     cpu::Cpu,
-    model::{Batch, Gradients, Keep, Model, ModelError, Sample},
+    model::{Gradients, Keep, Model, ModelError, Sample},
     modules::{Module, trainable},
     moments::{MomentFormat, Moments},
     schedule::learning_rate,
     snapshot::Moment,
     state::{State, StateError},
+    team::{Differentiated, Part, Team, alone},
     trace::{StepRecord, Trace},
 };
 
@@ -251,7 +252,8 @@ pub struct Start<'a> {
     pub moments: Option<&'a Moments>,
 }
 
-/// The same on any device and from any moments. The optimiser comes back with the moments that it ends with.
+/// The same on any device, with the help of the [others](Backend::others), and from any moments. The optimiser comes back with
+/// the moments that it ends with.
 ///
 /// # Errors
 ///
@@ -272,9 +274,8 @@ pub fn run_inner_steps_on<B: Backend>(
     if names.is_empty() {
         return Err(InnerError::NothingTrainable);
     }
-    let mut model = Model::to_train(backend, config, start, &names)
-        .map_err(|source| InnerError::Model { step: 0, source })?
-        .with_keep(Keep::within(config, GROUP_ROWS, KEPT_BYTES));
+    let mut team = Team::new(backend, config, start, Keep::within(config, GROUP_ROWS, KEPT_BYTES), &names)
+        .map_err(|source| InnerError::Model { step: 0, source })?;
     let mut optimizer = plan.optimizer.adamw(config);
     if let Some(moments) = moments {
         check_moments(config, &names, moments)?;
@@ -287,14 +288,14 @@ pub fn run_inner_steps_on<B: Backend>(
         Moment { layout: &layout, stage_step, model, optimizer }.digest()
     };
     if plan.digest_interval > 0 {
-        trace.digests.push(digest(&model, &optimizer, 0)?);
+        trace.digests.push(digest(team.first(), &optimizer, 0)?);
     }
     let mut stopped_early = false;
     ahead(config, plan, source, |step, packs, samples| {
         let rate = plan.optimizer.learning_rate(plan.first_step.saturating_add(step as u64));
         let not_finite = |what, value| InnerError::NotFinite { what, step, packs: packs.clone(), value };
         let failed = |source| InnerError::Model { step, source };
-        let found = step_gradients(&model, &names, &samples, plan.normalisation).map_err(failed)?;
+        let found = team_gradients(&mut team, &samples, plan.normalisation).map_err(failed)?;
         let record = match found {
             Found { gradients: None, tokens, .. } => {
                 StepRecord { loss: 0.0, gradient_norm: 0.0, tokens, learned_tokens: 0 }
@@ -306,7 +307,8 @@ pub fn run_inner_steps_on<B: Backend>(
                     return Err(not_finite("gradient norm", norm));
                 }
                 let factor = clip_factor(norm, plan.optimizer.clip_norm);
-                optimizer.step(&mut model, &gradients, rate, factor).map_err(failed)?;
+                optimizer.step(team.first_mut(), &gradients, rate, factor).map_err(failed)?;
+                team.spread().map_err(failed)?;
                 StepRecord { loss: loss as f32, gradient_norm: norm as f32, tokens, learned_tokens: learned }
             }
         };
@@ -314,7 +316,7 @@ pub fn run_inner_steps_on<B: Backend>(
         let (done, stop) = (step + 1, on_step(step, &record).is_break());
         let last = stop || done == plan.steps.len();
         if plan.digest_interval > 0 && (last || done.is_multiple_of(plan.digest_interval as usize)) {
-            trace.digests.push(digest(&model, &optimizer, done)?);
+            trace.digests.push(digest(team.first(), &optimizer, done)?);
         }
         if stop {
             stopped_early = done < plan.steps.len();
@@ -323,7 +325,7 @@ pub fn run_inner_steps_on<B: Backend>(
         Ok(ControlFlow::Continue(()))
     })?;
     let step = trace.steps.len().saturating_sub(1);
-    let end = model.state().map_err(|source| InnerError::Model { step, source })?;
+    let end = team.first().state().map_err(|source| InnerError::Model { step, source })?;
     // a last step may overflow a weight without any loss showing it
     if let Err(StateError::NotFinite { value, .. }) = end.check(config) {
         let packs = plan.steps.get(step).cloned().unwrap_or_default();
@@ -409,12 +411,36 @@ pub(crate) struct Found<B: Backend> {
     learned: u64,
 }
 
-/// Loss of a step's packs and its gradient.
+/// Loss of a step's packs and its gradient, on one device.
 pub(crate) fn step_gradients<B: Backend>(
     model: &Model<'_, B>,
     names: &[String],
     packs: &[Vec<Sample>],
     normalisation: Normalisation,
+) -> Result<Found<B>, ModelError> {
+    gradients_by(packs, normalisation, GROUP_ROWS, |parts| alone(model, names, parts))
+}
+
+/// The same on all devices of a team. Where it decides no bit, packs are joined such that all have something to do.
+fn team_gradients<B: Backend>(
+    team: &mut Team<'_, B>,
+    packs: &[Vec<Sample>],
+    normalisation: Normalisation,
+) -> Result<Found<B>, ModelError> {
+    let backend = team.first().backend();
+    let rows = match backend.others().len() {
+        0 => GROUP_ROWS,
+        _ if !backend.joins_freely() => GROUP_ROWS,
+        others => packs.iter().map(|pack| rows_of(pack)).sum::<usize>().div_ceil(1 + others).min(GROUP_ROWS),
+    };
+    gradients_by(packs, normalisation, rows, |parts| team.differentiate(parts))
+}
+
+fn gradients_by<B: Backend>(
+    packs: &[Vec<Sample>],
+    normalisation: Normalisation,
+    rows: usize,
+    differentiate: impl FnOnce(&[Part<'_>]) -> Result<Differentiated<B>, ModelError>,
 ) -> Result<Found<B>, ModelError> {
     let learned_in = |pack: &Vec<Sample>| pack.iter().map(Sample::learned).sum::<usize>();
     let learned: Vec<usize> = packs.iter().map(learned_in).collect();
@@ -424,20 +450,21 @@ pub(crate) fn step_gradients<B: Backend>(
         return Ok(Found { loss: 0.0, gradients: None, tokens, learned: 0 });
     }
     let weights = normalisation.weights(&learned);
-    let mut gradients = model.gradients(names)?;
+    let groups = groups_within(packs, rows);
+    let part = |group: &Range<usize>| {
+        let each = learned[group.clone()].iter().zip(&weights[group.clone()]);
+        let scales = each.flat_map(|(&count, &weight)| std::iter::repeat_n(weight as f32, count)).collect();
+        Part { samples: packs[group.clone()].iter().flatten().collect(), scales }
+    };
+    let parts: Vec<Part<'_>> = groups.iter().map(part).collect();
+    let Differentiated { losses, gradients } = differentiate(&parts)?;
     let mut loss = 0.0;
-    for group in groups(packs) {
-        let batch = Batch::new(packs[group.clone()].iter().flatten(), model.config());
-        let each = learned[group.clone()].iter().zip(&weights[group]);
-        let scales: Vec<f32> =
-            each.clone().flat_map(|(&count, &weight)| std::iter::repeat_n(weight as f32, count)).collect();
-        let losses = model.differentiate(&batch, &scales, &mut gradients)?;
+    for (group, losses) in groups.into_iter().zip(losses) {
         let mut losses = losses.into_iter().map(f64::from);
-        for (&count, weight) in each {
+        for (&count, weight) in learned[group.clone()].iter().zip(&weights[group]) {
             loss += weight * losses.by_ref().take(count).sum::<f64>();
         }
     }
-    gradients.finish(model.backend())?;
     Ok(Found { loss, gradients: Some(gradients), tokens, learned: total })
 }
 
@@ -455,20 +482,26 @@ impl Normalisation {
     }
 }
 
+/// Decoder and vision rows of a pack.
+fn rows_of(pack: &[Sample]) -> usize {
+    let row_count =
+        |sample: &Sample| sample.tokens.len() + sample.pictures.iter().map(|p| p.len() + 1).sum::<usize>();
+    pack.iter().map(row_count).sum()
+}
+
 /// Joins packs in order until their rows fill a group; a pack is never split.
 pub(crate) fn groups(packs: &[Vec<Sample>]) -> Vec<Range<usize>> {
-    let rows = |pack: &Vec<Sample>| -> usize {
-        let row_count = |sample: &Sample| {
-            sample.tokens.len() + sample.pictures.iter().map(|p| p.len() + 1).sum::<usize>()
-        };
-        pack.iter().map(row_count).sum()
-    };
+    groups_within(packs, GROUP_ROWS)
+}
+
+/// The same with groups of so many rows.
+fn groups_within(packs: &[Vec<Sample>], most: usize) -> Vec<Range<usize>> {
     let mut groups: Vec<Range<usize>> = Vec::new();
     let mut so_far = 0;
     for (i, pack) in packs.iter().enumerate() {
-        let more = rows(pack);
+        let more = rows_of(pack);
         match groups.last_mut() {
-            Some(group) if so_far + more <= GROUP_ROWS => {
+            Some(group) if so_far + more <= most => {
                 group.end = i + 1;
                 so_far += more;
             }

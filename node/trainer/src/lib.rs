@@ -17,6 +17,7 @@
 //! model       the model, written once: forward, backward, what is kept
 //! backend     what a device must be able to do; the rules of the exact class
 //! cpu         the processor as a device
+//! team        several devices as one
 //! reference   the same model as a plain graph on candle-core, which the fast one is held to
 //! plan        what a step needs, from running the model's code on a device that only counts; arena: who gets which bytes
 //! ```
@@ -85,6 +86,7 @@ pub mod reference;
 pub mod schedule;
 pub mod snapshot;
 pub mod state;
+pub mod team;
 pub mod trace;
 
 mod elementary;

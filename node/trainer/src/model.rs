@@ -18,11 +18,13 @@ mod batch;
 mod decoder;
 mod gradients;
 mod pooled;
+mod relay;
 mod vision;
 pub(crate) mod weights;
 
 pub use batch::{Batch, Sample};
 pub use gradients::Gradients;
+pub(crate) use relay::{Board, Turns};
 
 use std::sync::Mutex;
 
@@ -200,7 +202,7 @@ impl<'b, B: Backend> Model<'b, B> {
     /// [`ModelError::UnknownParameter`] when a name is none of the model's; [`ModelError::Backend`] when the device has
     /// no room.
     pub fn gradients(&self, trainable: &[String]) -> Result<Gradients<B>, ModelError> {
-        Gradients::new(self.backend, &self.config, trainable)
+        Gradients::new(&self.config, trainable)
     }
 
     /// The residual stream behind the last layer: `[batch.rows(), H]`.

@@ -28,7 +28,7 @@ pub(crate) struct Bits {
 impl Bits {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let keep = if self.no_checkpoint { Keep::Everything } else { Keep::Inputs };
-        let found = match self.measured.gpu()? {
+        let found = match self.measured.gpus()? {
             Some(gpu) => measure::bits(&gpu, gpu.device().name(), keep)?,
             None => {
                 let (cpu, device) = self.cpu.open()?;

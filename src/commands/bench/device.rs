@@ -66,7 +66,7 @@ impl Device {
             let fine = Speed { device, presets, iters, peak: peak * 1e12, json }.run()?;
             return Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        let Some(driver) = find(self.device, &mut None)? else {
+        let Some(driver) = find(&self.device, &mut None)? else {
             say("no GPU to check: see talkoot doctor");
             return Ok(ExitCode::FAILURE);
         };

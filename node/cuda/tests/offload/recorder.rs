@@ -1,8 +1,8 @@
-//! A device that only takes notes, and plays them later in an order that its lanes and events allow.
+//! Devices that only take notes, and play them later in an order that their lanes and events allow.
 //!
-//! Each lane is a queue. What stands first in one may happen at any time, unless it waits for an event whose note has not been
+//! Each lane of each device is a queue. What stands first in one may happen at any time, unless it waits for an event whose note has not been
 //! played. A call that waits on a GPU for the kernels before it plays until their queue is empty, and no further; so what is
-//! under way in the other lanes stays under way, as on a GPU.
+//! under way in the other lanes, and on the other devices, stays under way, as on GPUs.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -65,9 +65,14 @@ enum Note {
     Wait(u64),
 }
 
+/// The queues of a device, by lane.
+type Lanes = [VecDeque<Note>; 3];
+
 #[derive(Debug)]
 struct Notes {
-    lanes: [VecDeque<Note>; 3],
+    /// Of every device.
+    lanes: Vec<Lanes>,
+    below: Vec<Arc<Emulator>>,
     played: BTreeSet<u64>,
     records: u64,
     random: u64,
@@ -75,11 +80,14 @@ struct Notes {
     overlaps: usize,
 }
 
+/// One of devices whose notes are played together.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    below: Emulator,
+    /// Its place among them.
+    device: usize,
+    below: Arc<Emulator>,
     preference: Preference,
-    notes: Mutex<Notes>,
+    notes: Arc<Mutex<Notes>>,
 }
 
 fn index(lane: Lane) -> usize {
@@ -93,13 +101,27 @@ fn index(lane: Lane) -> usize {
 impl Recorder {
     /// None where kernels cannot be emulated.
     pub(crate) fn new(preference: Preference) -> Option<Self> {
+        Self::several(1, preference).map(|mut one| one.remove(0))
+    }
+
+    /// So many devices that can wait for one another's events.
+    pub(crate) fn several(count: usize, preference: Preference) -> Option<Vec<Self>> {
         let random = match preference {
             Preference::Random(seed) => seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             Preference::Lanes(_) => 1,
         };
-        let notes =
-            Notes { lanes: Default::default(), played: BTreeSet::new(), records: 0, random, overlaps: 0 };
-        Some(Self { below: Emulator::new(Order::Forward)?, preference, notes: Mutex::new(notes) })
+        let below: Option<Vec<_>> = (0..count).map(|_| Emulator::new(Order::Forward).map(Arc::new)).collect();
+        let below = below?;
+        let notes = Arc::new(Mutex::new(Notes {
+            lanes: below.iter().map(|_| Lanes::default()).collect(),
+            below: below.clone(),
+            played: BTreeSet::new(),
+            records: 0,
+            random,
+            overlaps: 0,
+        }));
+        let device = |(device, below)| Self { device, below, preference, notes: Arc::clone(&notes) };
+        Some(below.into_iter().enumerate().map(device).collect())
     }
 
     /// How often a copy was played while a kernel was waiting.
@@ -112,23 +134,25 @@ impl Recorder {
     }
 
     fn note(&self, lane: Lane, note: Note) {
-        self.notes().lanes[index(lane)].push_back(note);
+        self.notes().lanes[self.device][index(lane)].push_back(note);
     }
 
-    /// Plays until `done`.
-    fn play(&self, done: impl Fn(&[VecDeque<Note>; 3]) -> bool) -> Result<(), DeviceError> {
+    /// Plays until `done` of this device's lanes.
+    fn play(&self, done: impl Fn(&Lanes) -> bool) -> Result<(), DeviceError> {
         let notes = &mut *self.notes();
-        while !done(&notes.lanes) {
-            let ready = |lane: &usize| match notes.lanes[*lane].front() {
+        while !done(&notes.lanes[self.device]) {
+            let ready = |&(device, lane): &(usize, usize)| match notes.lanes[device][lane].front() {
                 Some(Note::Wait(record)) => notes.played.contains(record),
                 Some(_) => true,
                 None => false,
             };
-            let ready: Vec<usize> = (0..3).filter(ready).collect();
+            let all = (0..notes.lanes.len()).flat_map(|device| (0..3).map(move |lane| (device, lane)));
+            let ready: Vec<(usize, usize)> = all.filter(ready).collect();
             assert!(!ready.is_empty(), "all lanes wait for one another: {:?}", notes.lanes);
-            let lane = match self.preference {
+            let (device, lane) = match self.preference {
                 Preference::Lanes(order) => {
-                    order.map(index).into_iter().find(|lane| ready.contains(lane)).unwrap()
+                    let of = |lane: usize| ready.iter().rev().find(|(_, ready)| *ready == lane);
+                    *order.map(index).into_iter().find_map(of).unwrap()
                 }
                 Preference::Random(_) => {
                     notes.random ^= notes.random << 13;
@@ -137,34 +161,40 @@ impl Recorder {
                     ready[(notes.random >> 33) as usize % ready.len()]
                 }
             };
-            let note = notes.lanes[lane].pop_front().unwrap();
-            if lane != 0 && notes.lanes[0].iter().any(|note| matches!(note, Note::Launch(..))) {
+            let note = notes.lanes[device][lane].pop_front().unwrap();
+            if lane != 0 && notes.lanes[device][0].iter().any(|note| matches!(note, Note::Launch(..))) {
                 notes.overlaps += 1;
             }
+            let below = &notes.below[device];
             match note {
                 Note::Record(record) => _ = notes.played.insert(record),
                 Note::Wait(_) => {}
-                Note::Launch(kernel, shape, arguments) => self.launch_now(kernel, shape, &arguments)?,
+                Note::Launch(kernel, shape, arguments) => launch_now(below, kernel, shape, &arguments)?,
                 Note::ToDevice { from, from_at, to, to_at, bytes } => {
-                    self.below.upload(&from.lock().unwrap()[from_at..from_at + bytes], &to, to_at)?;
+                    below.upload(&from.lock().unwrap()[from_at..from_at + bytes], &to, to_at)?;
                 }
                 Note::ToHost { from, from_at, to, to_at, bytes } => {
-                    self.below.download(&from, from_at, &mut to.lock().unwrap()[to_at..to_at + bytes])?;
+                    below.download(&from, from_at, &mut to.lock().unwrap()[to_at..to_at + bytes])?;
                 }
             }
         }
         Ok(())
     }
 
-    fn launch_now(&self, kernel: Kernel, shape: Shape, arguments: &[Owned]) -> Result<(), DeviceError> {
-        let arguments: Vec<_> = arguments.iter().map(Owned::lent).collect();
-        // SAFETY: the promise of whoever asked for it.
-        unsafe { self.below.launch(kernel, shape, &arguments) }
-    }
-
     fn kernels_done(&self) -> Result<(), DeviceError> {
         self.play(|lanes| lanes[0].is_empty())
     }
+}
+
+fn launch_now(
+    below: &Emulator,
+    kernel: Kernel,
+    shape: Shape,
+    arguments: &[Owned],
+) -> Result<(), DeviceError> {
+    let arguments: Vec<_> = arguments.iter().map(Owned::lent).collect();
+    // SAFETY: the promise of whoever asked for it.
+    unsafe { below.launch(kernel, shape, &arguments) }
 }
 
 impl Owned {

@@ -11,11 +11,12 @@ use super::{Case, Preset};
 use crate::{
     adamw::{AdamW, AdamWSettings, DecayRule, clip_factor, global_norm},
     backend::Backend,
-    model::{Batch, Keep, Model, ModelError},
+    model::{Keep, ModelError, Sample},
     modules::{Module, trainable},
     moments::MomentFormat,
     presets::{Shape, model_of},
     state::State,
+    team::{Part, Team},
 };
 
 /// BLAKE3 of the gradients of the first step.
@@ -44,16 +45,19 @@ pub struct Bits {
     pub exact: bool,
 }
 
-/// Computes both hashes on a device.
+/// Computes both hashes on a device. Where it has [others](Backend::others), the two samples go through two of them.
 ///
 /// # Errors
 ///
 /// [`ModelError`] when the device fails.
 pub fn bits<B: Backend>(backend: &B, describe: &str, keep: Keep) -> Result<Bits, ModelError> {
     let config = model_of(MODEL.shape);
-    let mut model = Model::new(backend, &config, &State::initial(&config, 1))?.with_keep(keep);
-    let batch = Batch::new(&PACK.samples(&config), &config);
-    let scales = vec![1.0 / batch.learned() as f32; batch.learned()];
+    let names = trainable(&config, &Module::ALL);
+    let mut team = Team::new(backend, &config, &State::initial(&config, 1), keep, &names)?;
+    let samples = PACK.samples(&config);
+    let learned: usize = samples.iter().map(Sample::learned).sum();
+    let together = if backend.others().is_empty() { samples.len() } else { 1 };
+    let parts: Vec<Part<'_>> = samples.chunks(together).map(|samples| equal(samples, learned)).collect();
     let settings = AdamWSettings {
         beta1: 0.9,
         beta2: 0.95,
@@ -65,20 +69,25 @@ pub fn bits<B: Backend>(backend: &B, describe: &str, keep: Keep) -> Result<Bits,
     let mut optimizer = AdamW::new(settings, &config);
     let mut hash = None;
     for _ in 0..3 {
-        let mut gradients = model.gradients(&trainable(&config, &Module::ALL))?;
-        model.differentiate(&batch, &scales, &mut gradients)?;
-        gradients.finish(backend)?;
+        let gradients = team.differentiate(&parts)?.gradients;
         if hash.is_none() {
             hash = Some(hash_of(backend, &gradients)?);
         }
         let factor = clip_factor(global_norm(backend, &gradients)?, 1.0);
-        optimizer.step(&mut model, &gradients, 1e-3, factor)?;
+        optimizer.step(team.first_mut(), &gradients, 1e-3, factor)?;
+        team.spread()?;
     }
     let gradients = hash.unwrap_or_default();
-    let weights = model.state()?.digest().to_string();
+    let weights = team.first().state()?.digest().to_string();
     let exact = gradients == GRADIENTS && weights == WEIGHTS;
     let threads = rayon::current_num_threads();
     Ok(Bits { device: describe.to_owned(), threads, gradients, weights, exact })
+}
+
+/// Samples of which every learned position counts the same, of `learned` in all.
+fn equal(samples: &[Sample], learned: usize) -> Part<'_> {
+    let own = samples.iter().map(Sample::learned).sum();
+    Part { samples: samples.iter().collect(), scales: vec![1.0 / learned as f32; own] }
 }
 
 fn hash_of<B: Backend>(backend: &B, gradients: &crate::model::Gradients<B>) -> Result<String, ModelError> {

@@ -338,7 +338,7 @@ impl<B: Backend> Model<'_, B> {
         let mut d_qkv = backend.scratch(backend.len(&qkv))?;
         self.vision_attention_backward(&qkv, (&mixed, &statistics), &d_mixed, batch, &mut d_qkv)?;
         drop((mixed, statistics, d_mixed));
-        if let Some(d_angles) = gradients.angles(i) {
+        if let Some(d_angles) = gradients.angles(backend, i)? {
             let shape = HeadShape { rows: batch.vision_rows(), heads: v.num_heads, width: v.head_dim() };
             for (d_angles, start) in d_angles.into_iter().zip([0, width]) {
                 let part = |buffer| Columns { buffer, start, stride: 3 * width };

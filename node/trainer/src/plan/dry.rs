@@ -137,6 +137,7 @@ fn seen(attention: &Attention<'_>) -> u128 {
 
 impl Backend for Dry {
     type Buffer = Length;
+    type Parcel = ();
 
     fn scratch(&self, len: usize) -> Done<Length> {
         Ok(self.take(len))
@@ -156,6 +157,22 @@ impl Backend for Dry {
 
     fn len(&self, buffer: &Length) -> usize {
         buffer.len
+    }
+
+    fn parcel(&self, _: usize) -> Done {
+        Ok(())
+    }
+
+    fn pack(&self, _: &Length, (): &mut ()) -> Done {
+        Ok(())
+    }
+
+    fn unpack(&self, (): &mut (), _: &mut Length) -> Done {
+        Ok(())
+    }
+
+    fn arrived(&self, (): &()) -> Done {
+        Ok(())
     }
 
     fn linear(

@@ -89,7 +89,7 @@ impl Speed {
 
     /// A device of its own each time, so that memory is this measurement's.
     fn open(&self) -> Result<Cuda<Driver>> {
-        let driver = find(self.device, &mut None)?;
+        let driver = find(&self.device, &mut None)?;
         Ok(Cuda::new(driver.context("no GPU to measure: see talkoot doctor")?))
     }
 

@@ -86,8 +86,10 @@ pub struct Pinned {
 impl Pinned {
     /// The context has to be the current one.
     pub(super) fn new(context: Arc<Context>, bytes: usize) -> Result<Self, DeviceError> {
+        // of use to every context, not only to this one
+        let flags = sys::CU_MEMHOSTALLOC_PORTABLE;
         // SAFETY: a number of bytes that is not zero.
-        let start = unsafe { result::malloc_host(bytes.max(1), 0) }.map_err(|error| match error.0 {
+        let start = unsafe { result::malloc_host(bytes.max(1), flags) }.map_err(|error| match error.0 {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => DeviceError::OutOfHostMemory { bytes },
             _ => said(error),
         })?;

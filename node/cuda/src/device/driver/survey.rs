@@ -79,6 +79,12 @@ pub enum Missing {
         /// How many there are.
         count: usize,
     },
+    /// Several were asked for where there can be one.
+    #[error("{asked} is several GPUs, and this takes one GPU: say cuda:N")]
+    OneOnly {
+        /// What was asked for.
+        asked: String,
+    },
     /// The GPU is older than what kernels are made for.
     #[error(
         "{name} has compute capability {major}.{minor}, and kernels are made for {least}.{least_minor} and newer (GeForce \
