@@ -229,7 +229,8 @@ mod tests {
         held.clear();
         let again = [(); 2].map(|()| long.enter(peer(1), now + WAITS));
         assert!(again.iter().all(Option::is_some), "who does not ask again wants it no more");
-        drop((again, short.enter(peer(1), now).unwrap()));
+        drop(again);
+        drop(short.enter(peer(1), now).unwrap());
         held.extend([(); 2].map(|()| long.enter(peer(1), now).unwrap()));
         assert!(short.enter(peer(1), now).is_none());
         drop(short);
