@@ -282,8 +282,8 @@ mod tests {
             ("cuda:2, 0,1", Choice::Several(vec![2, 0, 1])),
             ("cuda:all", Choice::All),
         ] {
+            assert_eq!(choice.to_string().parse().as_ref(), Ok(&choice));
             assert_eq!(text.parse(), Ok(choice));
-            assert_eq!(choice.to_string().parse(), Ok(choice));
         }
         for text in
             ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda0", "CPU", "cuda:0,", "cuda:,", "cuda:0-3", "0,1"]

@@ -179,8 +179,11 @@ fn numbers<B: Backend>(backend: &B, gradients: &Gradients<B>) -> Vec<(String, Ve
     gradients.iter().map(|(name, buffer)| (name.to_owned(), bits(buffer))).collect()
 }
 
+/// Losses of each part, and the bits of each gradient by name.
+type Found = (Vec<Vec<f32>>, Vec<(String, Vec<u32>)>);
+
 /// Losses and gradients of these packs, each a batch of its own, in this order.
-fn gradients_of<B: Backend>(backend: &B, packs: &[usize]) -> (Vec<Vec<f32>>, Vec<(String, Vec<u32>)>) {
+fn gradients_of<B: Backend>(backend: &B, packs: &[usize]) -> Found {
     let config = model();
     let samples: Vec<Vec<Sample>> =
         self::packs(&config).iter().map(|pack| Sample::from_pack(pack, &config)).collect();

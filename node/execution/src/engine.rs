@@ -84,7 +84,7 @@ impl<D: Device> Member<D> {
     }
 
     /// Whether it has the room for what is ahead, as far as that is known; says what would help where not.
-    fn has_room(&self, arithmetic: Arithmetic, ahead: &Ahead) -> bool {
+    fn has_room(&self, arithmetic: Arithmetic, ahead: &Ahead<'_>) -> bool {
         // where memory is asked for as work goes, nothing is known
         if self.cuda.device().room().is_none() {
             return true;

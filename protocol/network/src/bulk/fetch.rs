@@ -511,13 +511,12 @@ impl<'a> Download<'a> {
                 });
             }
             (Outcome::Broken(error), _) => return Err(error.into()),
-            (_, None) => {}
+            (_, None) | (Outcome::Busy, Some(_)) => {}
             (Outcome::Done, Some(source)) => {
                 source.came(now);
                 source.elsewhere.remove(&number);
             }
             (Outcome::Stopped, Some(source)) => source.spared(),
-            (Outcome::Busy, Some(_)) => {}
             (Outcome::NotNow, Some(source)) => {
                 source.held = None;
                 source.missed();
