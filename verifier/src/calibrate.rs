@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! members of two rounds, each executed in the exact arithmetic       what a verifier computes
-//!   the same work in other arithmetics                               how far honest members are apart
+//!   the same work in other arithmetics, tensor cores among them      how far honest members are apart
 //!   lies: half of the steps, other data, an old start, ...           how far liars are
 //! limit = the worst honest number x margin; every lie has to be beyond one limit x margin
 //! ```
@@ -12,7 +12,7 @@ mod lies;
 mod report;
 mod rounds;
 
-use std::ops::ControlFlow;
+use std::{fmt, ops::ControlFlow};
 
 use talkoot_execution::{Executed, ExecutionError, Job, Learnt, Packs, Yardstick, execute_with};
 use talkoot_protocol::manifest::{Manifest, Tolerance};
@@ -27,8 +27,10 @@ pub use report::{Report, Sample, Unseparated};
 
 use rounds::{Rehearsal, Seat};
 
+/// Does a member's work on tensor cores.
+pub type OnTensorCores<'a> = &'a dyn Fn(&Job<'_>, &Packs) -> Result<Executed, ExecutionError>;
+
 /// What is to be measured.
-#[derive(Debug)]
 pub struct Calibration<'a> {
     /// The run's rules; its verification class does not matter here.
     pub manifest: &'a Manifest,
@@ -44,8 +46,21 @@ pub struct Calibration<'a> {
     pub members: u32,
     /// Numbers of threads that a library's products are tried with.
     pub threads: &'a [usize],
+    /// Tensor cores, where there are some: where members are to train on them, limits have to have seen them.
+    pub tensor_cores: Option<OnTensorCores<'a>>,
     /// What the worst honest number is multiplied with.
     pub margin: f64,
+}
+
+impl fmt::Debug for Calibration<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stage, members, threads, margin, .. } = self;
+        let tensor_cores = self.tensor_cores.is_some();
+        write!(
+            f,
+            "Calibration of stage {stage}: {members} members, {threads:?} threads, tensor cores {tensor_cores}, x {margin}"
+        )
+    }
 }
 
 /// Why nothing can be measured.
@@ -71,13 +86,16 @@ pub enum CalibrationError {
     },
 }
 
-/// An honest way to do the work.
+/// An honest way to do the work on a processor.
 struct Way {
     name: String,
     isa: Isa,
     products: Products,
     threads: Option<usize>,
 }
+
+/// What the way of tensor cores is called in a report.
+pub const TENSOR_CORES: &str = "tensor cores";
 
 impl Way {
     /// A library's products on several numbers of threads, and the exact arithmetic with narrower instructions, which is to be
@@ -131,6 +149,19 @@ impl Calibration<'_> {
                 for seat in &seats {
                     let executed = rehearsal.with_job(seat, |job| way.execute(job, self.packs))?;
                     report.honest.push(sample(&yardstick, &way.name, seat, &executed, rehearsal.number())?);
+                }
+            }
+            if let Some(on_tensor_cores) = self.tensor_cores {
+                progress(&format!("round {}: {TENSOR_CORES}", rehearsal.number()));
+                for seat in &seats {
+                    let executed = rehearsal.with_job(seat, |job| on_tensor_cores(job, self.packs))?;
+                    report.honest.push(sample(
+                        &yardstick,
+                        TENSOR_CORES,
+                        seat,
+                        &executed,
+                        rehearsal.number(),
+                    )?);
                 }
             }
             for lie in Lie::ALL {

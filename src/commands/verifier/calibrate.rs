@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -9,7 +10,9 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use talkoot_dataset::{DatasetManifest, Tokenizer};
-use talkoot_execution::{Distances, limits, open_packs};
+use talkoot_execution::{
+    Arithmetic, Distances, Executed, ExecutionError, Job, Packs, chosen, execute, limits, open_packs,
+};
 use talkoot_protocol::{
     digest::BlobRef,
     identity::Keypair,
@@ -19,7 +22,7 @@ use talkoot_trainer::huggingface;
 use talkoot_verifier::calibrate::{Calibration, Report};
 use toml_edit::{DocumentMut, Item, Table, value};
 
-use crate::commands::{read_file, run::fresh_model, say};
+use crate::commands::{device::Trains, read_file, run::fresh_model, say};
 
 /// Measures what a run's tolerance has to be.
 #[derive(Debug, Args)]
@@ -45,6 +48,10 @@ pub(crate) struct Calibrate {
     /// What the worst honest number is multiplied with, and what a lie has to be beyond a limit by.
     #[arg(long, value_name = "FACTOR", default_value_t = 2.0)]
     margin: f64,
+    /// Processor or GPU. Where it has tensor cores, the limits are such that members may train on them: a run that was calibrated
+    /// without may find them false.
+    #[command(flatten)]
+    trains: Trains,
     /// Write class and limits into the terms; comments and order stay. Without it they are only shown.
     #[arg(long)]
     write: bool,
@@ -76,6 +83,11 @@ impl Calibrate {
             .collect();
         ensure!(!wanted.is_empty(), "the terms have no stage `{}`", self.stage.unwrap_or_default());
         let manifest = manifest_of(terms, &self.dataset)?;
+        self.trains.prepare()?;
+        let has_tensor_cores = chosen().has_gpu() && chosen().offers(Arithmetic::TensorCores).is_ok();
+        if !has_tensor_cores {
+            say("There are no tensor cores here: these limits are for members that train without them.");
+        }
         let mut reports = Vec::new();
         for at in wanted {
             let packs = packs_of(&self.dataset[at])?;
@@ -87,6 +99,7 @@ impl Calibrate {
                 packs: &packs,
                 members: self.members,
                 threads: &threads(),
+                tensor_cores: has_tensor_cores.then_some(&on_tensor_cores),
                 margin: self.margin,
             };
             let bar = indicatif::ProgressBar::new_spinner();
@@ -132,6 +145,12 @@ impl Calibrate {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A member's work on the GPU's tensor cores.
+fn on_tensor_cores(job: &Job<'_>, packs: &Packs) -> Result<Executed, ExecutionError> {
+    let job = Job { arithmetic: Arithmetic::TensorCores, ..*job };
+    execute(&job, packs, &mut |_, _| ControlFlow::Continue(()))
 }
 
 /// One thread, two, and as many as there are.
