@@ -145,8 +145,14 @@ impl<'a> Task<'a> {
             Device::Cpu { threads } => Rooms::Cpu { threads },
             Device::Gpu => Rooms::Gpu,
         };
-        let rehearsal = Rehearsal::run(self.config, &self.trained, &self.load, keep, rooms)?;
-        Ok(Rehearsed { task: self, device, keep, rehearsal })
+        let run = |keep| Rehearsal::run(self.config, &self.trained, &self.load, keep, rooms);
+        let rehearsal = run(keep)?;
+        // what is computed again is none of the mathematics
+        let model_flops = match keep {
+            Keep::Everything => rehearsal.operations.model,
+            Keep::Inputs => run(Keep::Everything)?.operations.model,
+        };
+        Ok(Rehearsed { task: self, device, keep, rehearsal, model_flops })
     }
 }
 
@@ -157,6 +163,8 @@ pub struct Rehearsed<'a> {
     device: Device,
     keep: Keep,
     rehearsal: Rehearsal,
+    /// Of a step's mathematics.
+    model_flops: u128,
 }
 
 impl Rehearsed<'_> {
@@ -178,13 +186,12 @@ impl Rehearsed<'_> {
         };
         host.extend(self.around());
         host.retain(|item| item.bytes > 0);
-        let operations = self.rehearsal.operations;
         Need {
             setting,
             device: on_gpu,
             host,
-            model_flops: operations.model,
-            executed_flops: operations.executed,
+            model_flops: self.model_flops,
+            executed_flops: self.rehearsal.operations.executed,
             bus_bytes: self.bus(setting),
         }
     }
