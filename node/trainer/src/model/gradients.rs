@@ -26,7 +26,7 @@ use crate::{
 /// block, for queries and keys, and a tied embedding one as head and one as table.
 ///
 /// As backward leaves a block, its gradients may rest elsewhere until the next batch comes to it, or the optimiser: the model
-/// says so by [`Self::put_away`], and a gradient that is asked for is fetched. A sum goes on from what was put away, so that
+/// says so by `put_away`, and a gradient that is asked for is fetched. A sum goes on from what was put away, so that
 /// no bit depends on it.
 ///
 /// Where several devices add to them, each has such gradients of its own, and what stands in a buffer is right for it from when
