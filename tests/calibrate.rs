@@ -6,10 +6,10 @@ mod support;
 use std::{fs, ops::ControlFlow};
 
 use support::{TERMS, World, run_badly, run_well};
-use talkoot_cuda::Cuda;
+use talkoot_cuda::{Cuda, fast::TensorCores};
 use talkoot_dataset::{DatasetManifest, Tokenizer};
 use talkoot_emulator::{Emulator, Order};
-use talkoot_execution::{Arithmetic, Engine, Executed, ExecutionError, Job, Packs, execute_on, open_packs};
+use talkoot_execution::{Job, Packs, execute_with, open_packs};
 use talkoot_protocol::{
     digest::BlobRef,
     identity::Keypair,
@@ -40,14 +40,14 @@ fn members_of_two_arithmetics_pass_within_measured_limits_and_a_liar_does_not() 
         &at("drawn/tokenizer.json"),
         "--members",
         "2",
+        "--device",
+        "cpu",
         "--write",
     ]
     .map(str::to_owned);
     let report = run_well(&asked.each_ref().map(String::as_str));
     assert!(report.contains("distance"), "{report}");
-    if !report.contains("tensor cores,") {
-        assert!(report.contains("no tensor cores here"), "what was not measured is said: {report}");
-    }
+    assert!(report.contains("no tensor cores here"), "what was not measured is said: {report}");
     let calibrated = fs::read_to_string(&written).expect("terms");
     assert!(calibrated.contains("class = \"fast\"") && calibrated.contains("tolerance"), "{calibrated}");
 
@@ -110,10 +110,10 @@ fn limits_that_have_seen_tensor_cores_let_them_pass() {
     let tokenizer = Tokenizer::from_bytes(&words).expect("a tokenizer");
     let mut config = demo_model(tokenizer.vocab_size());
     config.image_token_id = tokenizer.special_ids().image_pad;
-    let engine = Engine::new(Some(Cuda::new(emulator)));
-    let emulated = |job: &Job<'_>, packs: &Packs| -> Result<Executed, ExecutionError> {
-        let job = Job { arithmetic: Arithmetic::TensorCores, ..*job };
-        execute_on(&engine, &job, packs, &mut |_, _| ControlFlow::Continue(()))
+    let class = TensorCores::of(&emulator).expect("tensor cores");
+    let backend = Cuda::new(emulator).in_class(class);
+    let emulated = |job: &Job<'_>, packs: &Packs| {
+        execute_with(&backend, job, packs, &mut |_, _| ControlFlow::Continue(()))
     };
     let measure = |tensor_cores| {
         let calibration = Calibration {
@@ -130,7 +130,6 @@ fn limits_that_have_seen_tensor_cores_let_them_pass() {
         calibration.run(&mut |_| {}).expect("it can be measured")
     };
     let (without, with) = (measure(None), measure(Some(&emulated)));
-    assert!(engine.has_gpu(), "it was not the processor");
     let worst = |at: usize| {
         let seen = with.honest.iter().filter(|sample| sample.what == TENSOR_CORES);
         seen.map(|sample| sample.distances.numbers()[at]).fold(0.0, f64::max)

@@ -46,8 +46,10 @@ impl Trains {
         let mut why: Option<Unfit> = None;
         let room = Room { slab: self.device_memory, on_host: self.offload };
         let gpus = open(&self.device, room, &mut why)?;
-        if let Some(why) = why {
-            tracing::info!(%why, "a GPU is left out");
+        match why {
+            Some(why) if gpus.is_empty() => tracing::info!(%why, "training on the processor"),
+            Some(why) => tracing::info!(%why, "a GPU is left out"),
+            None => {}
         }
         let described: Vec<_> = gpus.iter().map(|gpu| gpu.device().device().gpu()).collect();
         if let Some(meaning) = unlike(&described) {

@@ -91,7 +91,7 @@ fn difference(found: &[Vec<f32>], expected: &[Vec<f32>]) -> Option<String> {
 }
 
 /// Numbers between -2 and 2, the same for the same seed.
-fn random(len: usize, seed: u64) -> Vec<f32> {
+pub fn random(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;

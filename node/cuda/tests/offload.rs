@@ -6,7 +6,7 @@
 mod recorder;
 
 use recorder::{Preference, Recorder};
-use talkoot_cuda::{Cuda, device::Lane, slab::Slab};
+use talkoot_cuda::{Cuda, check::random, device::Lane, slab::Slab};
 use talkoot_emulator::{Emulator, Order};
 use talkoot_trainer::{
     backend::{AdamWStep, Backend},
@@ -20,17 +20,6 @@ const MOMENTS: OnHost = OnHost { moments: true, ..OnHost::NOTHING };
 
 /// Words of a slice: two blocks of moments in eight bits.
 const SLICE: usize = 130;
-
-fn random(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 22) as f32 - 2.0
-    };
-    (0..len).map(|_| next()).collect()
-}
 
 /// A tensor with its moments.
 struct Tensor<B: Backend> {

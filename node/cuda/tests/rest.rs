@@ -9,6 +9,7 @@ mod recorder;
 use recorder::{Preference, Recorder};
 use talkoot_cuda::{
     Cuda,
+    check::random,
     device::{Device, Lane},
     slab::Slab,
 };
@@ -30,17 +31,6 @@ use talkoot_trainer::{
 
 /// Words of a slice: two blocks of moments in eight bits. 16,640 bytes may be under way, and nothing is too small to go.
 const SLICE: usize = 130;
-
-fn random(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 22) as f32 - 2.0
-    };
-    (0..len).map(|_| next()).collect()
-}
 
 fn bits(numbers: &[f32]) -> Vec<u32> {
     numbers.iter().map(|number| number.to_bits()).collect()

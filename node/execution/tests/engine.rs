@@ -6,7 +6,7 @@ mod support;
 
 use std::ops::ControlFlow;
 
-use support::{World, member, world};
+use support::{World, assert_same, member, watched, world};
 use talkoot_cuda::{Cuda, slab::Slab};
 use talkoot_emulator::{Emulator, Fault, Order};
 use talkoot_execution::{Engine, Executed, execute_on};
@@ -16,19 +16,7 @@ use talkoot_protocol::manifest::InnerState;
 fn executed(world: &World, engine: &Engine<Emulator>) -> (Executed, Vec<usize>) {
     let round = world.round(0, None);
     let job = world.job(&round, member(1), &[]);
-    let mut seen = Vec::new();
-    let mut on_step = |step, _: &_| {
-        seen.push(step);
-        ControlFlow::Continue(())
-    };
-    let executed = execute_on(engine, &job, &world.packs, &mut on_step).unwrap();
-    (executed, seen)
-}
-
-fn assert_same(ours: &Executed, expected: &Executed) {
-    assert_eq!(ours.contribution, expected.contribution);
-    assert_eq!(ours.trace, expected.trace);
-    assert_eq!(ours.feedback_out, expected.feedback_out);
+    watched(world, engine, &job)
 }
 
 #[test]

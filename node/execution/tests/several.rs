@@ -5,12 +5,10 @@
 
 mod support;
 
-use std::ops::ControlFlow;
-
-use support::{World, member, world};
+use support::{World, assert_same, member, watched, world};
 use talkoot_cuda::{Cuda, choice::Room, device::Device};
 use talkoot_emulator::{Emulator, Fault, Order};
-use talkoot_execution::{Arithmetic, Engine, Executed, Job, Unavailable, execute_on};
+use talkoot_execution::{Arithmetic, Engine, Executed, Job, Unavailable};
 use talkoot_protocol::{assignment::Work, manifest::InnerState};
 use talkoot_trainer::plan::OnHost;
 
@@ -25,19 +23,7 @@ fn work(world: &World) -> Work {
 fn executed<D: Device>(world: &World, engine: &Engine<D>, arithmetic: Arithmetic) -> (Executed, Vec<usize>) {
     let (round, work) = (world.round(0, None), work(world));
     let job = Job { work: &work, steps: 4, arithmetic, ..world.job(&round, member(1), &[]) };
-    let mut seen = Vec::new();
-    let mut on_step = |step, _: &_| {
-        seen.push(step);
-        ControlFlow::Continue(())
-    };
-    let executed = execute_on(engine, &job, &world.packs, &mut on_step).unwrap();
-    (executed, seen)
-}
-
-fn assert_same(ours: &Executed, expected: &Executed) {
-    assert_eq!(ours.contribution, expected.contribution);
-    assert_eq!(ours.trace, expected.trace);
-    assert_eq!(ours.feedback_out, expected.feedback_out);
+    watched(world, engine, &job)
 }
 
 fn on_the_processor(world: &World) -> Executed {

@@ -9,22 +9,21 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use talkoot_cuda::fast::TensorCores;
 use talkoot_dataset::{DatasetManifest, Tokenizer};
-use talkoot_execution::{
-    Arithmetic, Distances, Executed, ExecutionError, Job, Packs, chosen, execute, limits, open_packs,
-};
+use talkoot_execution::{Distances, Job, Packs, chosen, execute_with, limits, open_packs};
 use talkoot_protocol::{
     digest::BlobRef,
     identity::Keypair,
     manifest::{Bindings, DatasetBinding, Manifest, Terms, Tolerance},
 };
 use talkoot_trainer::huggingface;
-use talkoot_verifier::calibrate::{Calibration, Report};
+use talkoot_verifier::calibrate::{Calibration, OnTensorCores, Report};
 use toml_edit::{DocumentMut, Item, Table, value};
 
 use crate::commands::{device::Trains, read_file, run::fresh_model, say};
 
-/// Measures what a run's tolerance has to be.
+/// Measures what a run's tolerance has to be, for members that train on tensor cores too where there are some here.
 #[derive(Debug, Args)]
 pub(crate) struct Calibrate {
     /// The terms, as TOML.
@@ -48,8 +47,6 @@ pub(crate) struct Calibrate {
     /// What the worst honest number is multiplied with, and what a lie has to be beyond a limit by.
     #[arg(long, value_name = "FACTOR", default_value_t = 2.0)]
     margin: f64,
-    /// Processor or GPU. Where it has tensor cores, the limits are such that members may train on them: a run that was calibrated
-    /// without may find them false.
     #[command(flatten)]
     trains: Trains,
     /// Write class and limits into the terms; comments and order stay. Without it they are only shown.
@@ -84,10 +81,19 @@ impl Calibrate {
         ensure!(!wanted.is_empty(), "the terms have no stage `{}`", self.stage.unwrap_or_default());
         let manifest = manifest_of(terms, &self.dataset)?;
         self.trains.prepare()?;
-        let has_tensor_cores = chosen().has_gpu() && chosen().offers(Arithmetic::TensorCores).is_ok();
-        if !has_tensor_cores {
+        let tensor_cores = chosen().gpu().and_then(|gpu| {
+            let class = TensorCores::of(gpu.device()).ok()?;
+            Some(gpu.in_class(class))
+        });
+        if tensor_cores.is_none() {
             say("There are no tensor cores here: these limits are for members that train without them.");
         }
+        // not by the engine, which goes on where they fail: what is called theirs has to be theirs
+        let on_tensor_cores = tensor_cores.as_ref().map(|backend| {
+            move |job: &Job<'_>, packs: &Packs| {
+                execute_with(backend, job, packs, &mut |_, _| ControlFlow::Continue(()))
+            }
+        });
         let mut reports = Vec::new();
         for at in wanted {
             let packs = packs_of(&self.dataset[at])?;
@@ -99,7 +105,7 @@ impl Calibrate {
                 packs: &packs,
                 members: self.members,
                 threads: &threads(),
-                tensor_cores: has_tensor_cores.then_some(&on_tensor_cores),
+                tensor_cores: on_tensor_cores.as_ref().map(|work| work as OnTensorCores<'_>),
                 margin: self.margin,
             };
             let bar = indicatif::ProgressBar::new_spinner();
@@ -145,12 +151,6 @@ impl Calibrate {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// A member's work on the GPU's tensor cores.
-fn on_tensor_cores(job: &Job<'_>, packs: &Packs) -> Result<Executed, ExecutionError> {
-    let job = Job { arithmetic: Arithmetic::TensorCores, ..*job };
-    execute(&job, packs, &mut |_, _| ControlFlow::Continue(()))
 }
 
 /// One thread, two, and as many as there are.

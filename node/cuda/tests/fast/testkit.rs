@@ -1,23 +1,12 @@
 //! Numbers to try, and how near is near.
 
+pub(crate) use talkoot_cuda::check::random;
 use talkoot_cuda::{
     Cuda,
     device::Device,
     fast::{Fast, TensorCores},
 };
 use talkoot_emulator::{Emulator, Order};
-
-/// Numbers between -2 and 2, the same for the same seed.
-pub(crate) fn random(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 22) as f32 - 2.0
-    };
-    (0..len).map(|_| next()).collect()
-}
 
 /// The same numbers with the eight significant bits of bf16, nearest, ties to even.
 pub(crate) fn rounded(numbers: &[f32]) -> Vec<f32> {

@@ -4,8 +4,9 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
+use talkoot_cuda::device::Device;
 use talkoot_execution::{
-    Arithmetic, Executed, Job, aggregate, codec_settings, execute, layout_of, moments_of,
+    Arithmetic, Engine, Executed, Job, aggregate, codec_settings, execute, execute_on, layout_of, moments_of,
 };
 use talkoot_protocol::{
     assignment::Work,
@@ -157,4 +158,22 @@ impl World {
 
 pub(crate) fn blobs(contributions: &[(MemberId, Commit, Vec<u8>)]) -> Vec<Vec<u8>> {
     contributions.iter().map(|(.., blob)| blob.clone()).collect()
+}
+
+/// What comes of a job on an engine, and which steps were seen.
+pub(crate) fn watched<D: Device>(world: &World, engine: &Engine<D>, job: &Job<'_>) -> (Executed, Vec<usize>) {
+    let mut seen = Vec::new();
+    let mut on_step = |step, _: &_| {
+        seen.push(step);
+        ControlFlow::Continue(())
+    };
+    let executed = execute_on(engine, job, &world.packs, &mut on_step).unwrap();
+    (executed, seen)
+}
+
+/// All that a member commits to is the same.
+pub(crate) fn assert_same(ours: &Executed, expected: &Executed) {
+    assert_eq!(ours.contribution, expected.contribution);
+    assert_eq!(ours.trace, expected.trace);
+    assert_eq!(ours.feedback_out, expected.feedback_out);
 }

@@ -62,7 +62,32 @@ impl History {
         vkey: &VerifierKey,
         current: &Checkpoint,
     ) -> Result<u64, ReadError> {
-        verify(folder, vkey, current, &self.sizes)
+        let mut prefixes = Prefixes::new(folder, current.size);
+        let mut differs = None;
+        let mut checked = 0;
+        for &size in &self.sizes {
+            let path = format!("checkpoints/{size}");
+            let kept = note_at(folder, &path, vkey)?.checkpoint;
+            if kept.size != size {
+                let source = CheckpointError::BadSize { text: kept.size.to_string() };
+                return Err(ReadError::BadCheckpoint { path, source });
+            }
+            if size > current.size {
+                return Err(ReadError::Rollback { path, kept: size, current: current.size });
+            }
+            let computed = prefixes.root_at(size)?;
+            if computed != kept.root {
+                differs = Some(ReadError::Equivocation { path, size, kept: kept.root, computed });
+                break;
+            }
+            checked += 1;
+        }
+        // only now is it known that the roots on the way were those of the signed tree
+        let computed = prefixes.root_at(current.size)?;
+        if computed != current.root {
+            return Err(ReadError::RootMismatch { size: current.size, signed: current.root, computed });
+        }
+        differs.map_or(Ok(checked), Err)
     }
 }
 
@@ -73,40 +98,6 @@ impl History {
 /// As [`check_kept`].
 pub fn verify_history(folder: &Folder, vkey: &VerifierKey, current: &Checkpoint) -> Result<u64, ReadError> {
     History::of(folder)?.verify(folder, vkey, current)
-}
-
-fn verify(
-    folder: &Folder,
-    vkey: &VerifierKey,
-    current: &Checkpoint,
-    sizes: &[u64],
-) -> Result<u64, ReadError> {
-    let mut prefixes = Prefixes::new(folder, current.size);
-    let mut differs = None;
-    let mut checked = 0;
-    for &size in sizes {
-        let path = format!("checkpoints/{size}");
-        let kept = note_at(folder, &path, vkey)?.checkpoint;
-        if kept.size != size {
-            let source = CheckpointError::BadSize { text: kept.size.to_string() };
-            return Err(ReadError::BadCheckpoint { path, source });
-        }
-        if size > current.size {
-            return Err(ReadError::Rollback { path, kept: size, current: current.size });
-        }
-        let computed = prefixes.root_at(size)?;
-        if computed != kept.root {
-            differs = Some(ReadError::Equivocation { path, size, kept: kept.root, computed });
-            break;
-        }
-        checked += 1;
-    }
-    // only now is it known that the roots on the way were those of the signed tree
-    let computed = prefixes.root_at(current.size)?;
-    if computed != current.root {
-        return Err(ReadError::RootMismatch { size: current.size, signed: current.root, computed });
-    }
-    differs.map_or(Ok(checked), Err)
 }
 
 /// The roots of ever longer prefixes of a tree, out of its lowest tiles.
