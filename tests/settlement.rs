@@ -37,8 +37,11 @@ fn excluded(world: &World, name: &str, key: &str) -> RunState {
     state
 }
 
+/// What stands between the logs of two verifiers.
+const NEXT: &str = "\n--- the next verifier\n";
+
 fn logs(verifiers: &[Process]) -> String {
-    verifiers.iter().map(Process::log).collect::<Vec<_>>().join("\n--- the next verifier\n")
+    verifiers.iter().map(Process::log).collect::<Vec<_>>().join(NEXT)
 }
 
 /// How accusations that these verifiers did not make were settled by them.
@@ -66,8 +69,8 @@ fn a_lie_in_one_step_is_confirmed_by_verifiers_that_executed_that_step_alone() {
     assert!(state.members()[&world.id_of("a", "node.key")].excluded.is_none());
 }
 
-#[test]
-fn a_false_accusation_is_not_confirmed_by_a_step_and_a_whole_replay_clears_the_member() {
+/// Lets a verifier accuse an honest member until it is excluded for it; what the others' logs say, and how they settled it.
+fn false_accusation() -> (String, Vec<String>) {
     let world = World::new(&terms());
     let _coordinator = world.coordinator();
     let verifiers = verifiers(&world, 4, &[("accuser", &["--cheat", "accuse"])]);
@@ -75,13 +78,19 @@ fn a_false_accusation_is_not_confirmed_by_a_step_and_a_whole_replay_clears_the_m
     let _honest = world.member("node", "a", &[]);
     let state = excluded(&world, "accuser", "verifier.key");
     assert!(state.members()[&world.id_of("a", "node.key")].excluded.is_none());
-    let settled = settlements(&verifiers);
-    assert!(!settled.is_empty(), "nobody looked at a step: {}", logs(&verifiers));
+    (logs(&verifiers), settlements(&verifiers))
+}
+
+#[test]
+fn a_false_accusation_is_not_confirmed_by_a_step_and_a_whole_replay_clears_the_member() {
+    // where two others drew the work as well and passed it, the accuser is out before anybody needs a step: once in twenty runs
+    let mut tries = std::iter::repeat_with(false_accusation).take(3);
+    let looked_at = tries.find(|(_, settled)| !settled.is_empty());
+    let (logs, settled) = looked_at.expect("in three runs nobody looked at a step");
     for line in &settled {
         assert!(line.contains("member: None") && line.contains("accuser: Some("), "{line}");
     }
-    let passed = verifiers.iter().any(|process| {
-        let log = process.log();
+    let passed = logs.split(NEXT).any(|log| {
         let mut after = log.lines().skip_while(|line| !line.contains("an accusation is settled by a step"));
         after.any(|line| line.contains("replayed") && line.contains("finding=Pass"))
     });

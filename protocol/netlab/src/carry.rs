@@ -43,9 +43,13 @@ impl Inbox {
         let mut arrivals = self.arrivals();
         arrivals.1 += 1;
         let number = arrivals.1;
+        // who waits for the next arrival need not know of later ones: waking up for each packet costs as much as carrying it
+        let is_next = arrivals.0.peek().is_none_or(|Reverse(Arrival(first, ..))| at < *first);
         arrivals.0.push(Reverse(Arrival(at, number, packet)));
         drop(arrivals);
-        self.changed.notify_one();
+        if is_next {
+            self.changed.notify_one();
+        }
     }
 }
 

@@ -16,6 +16,8 @@ mod depth;
 mod dial;
 mod error;
 mod fetch;
+mod follow;
+mod frames;
 mod heard;
 pub mod plain;
 pub(crate) mod punch;
@@ -57,6 +59,7 @@ use self::{
     depth::Depths,
     dial::Dialler,
     fetch::{Download, MAX_BLOB_BYTES, blocking},
+    follow::Follows,
     punch::{ACCEPTED, Accepted, socket::Probes},
     rate::Rate,
     seeders::Seeders,
@@ -102,7 +105,9 @@ struct Inner {
     local: SocketAddr,
     store: BlobStore,
     peers: watch::Receiver<BTreeMap<MemberId, SocketAddr>>,
-    dialler: Dialler,
+    dialler: Arc<Dialler>,
+    /// What peers have of what is being fetched.
+    follows: Follows,
     server: Server,
     probes: Probes,
     accepted: Mutex<Option<mpsc::Receiver<Accepted>>>,
@@ -190,12 +195,14 @@ impl Bulk {
         let seeders = Seeders::default();
         let server = Server::new(store.clone(), sent.clone(), up, (line.seeder, seeders.clone()), accepted);
         let serving = server.clone().run(endpoint.clone(), ours, CancellationToken::new());
+        let dialler = Arc::new(Dialler::new(endpoint, key.clone(), dialled, (transport, window)));
         Ok(Self(Arc::new(Inner {
             me: key.id(),
             local,
             store,
             peers,
-            dialler: Dialler::new(endpoint, key.clone(), dialled, (transport, window)),
+            follows: Follows::new(dialler.clone()),
+            dialler,
             server,
             probes,
             accepted: Mutex::new(Some(newcomers)),

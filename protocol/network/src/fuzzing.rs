@@ -3,12 +3,12 @@
 use talkoot_protocol::digest::{BlobRef, Digest};
 
 use crate::{
-    bulk::wire::{self, Request, Response},
+    bulk::wire::{self, News, Request, Response, Wish},
     store::{Incoming, tree},
 };
 
-/// Decodes the body of a bulk frame as a request and as a response; what is accepted is written back as the same bytes, and a
-/// request is checked as a server checks it.
+/// Decodes the body of a bulk frame as each of the four kinds of message; what is accepted is written back as the same bytes, and
+/// what is asked is checked as a server checks it.
 ///
 /// # Panics
 ///
@@ -24,18 +24,26 @@ pub fn bulk_frame(body: &[u8]) {
                     assert!(ranges.iter().all(|(start, end)| start / piece <= (end - 1) / piece));
                 }
             }
-            Request::Pieces { bytes, first, .. } => {
-                if let Ok(pieces) = wire::checked_pieces(bytes, first) {
-                    assert!(pieces.end - pieces.start <= wire::MAX_PIECES);
-                }
-            }
-            Request::Has { .. } | Request::WhereAmI => {}
+            Request::Has { .. } | Request::WhereAmI | Request::Follow => {}
         }
     }
     if let Ok(response) = wire::decode::<Response>(body) {
         let again = wire::encode(&response).map(|frame| wire::decode::<Response>(&frame[2..]));
-        assert_eq!(again, Ok(Ok(response.clone())), "a response does not survive the wire");
-        if let Response::Pieces { held, .. } = response {
+        assert_eq!(again, Ok(Ok(response)), "a response does not survive the wire");
+    }
+    if let Ok(wish) = wire::decode::<Wish>(body) {
+        let again = wire::encode(&wish).map(|frame| wire::decode::<Wish>(&frame[2..]));
+        assert_eq!(again, Ok(Ok(wish.clone())), "a wish does not survive the wire");
+        if let Wish::Tell { bytes, first, .. } = wish
+            && let Ok(pieces) = wire::checked_pieces(bytes, first)
+        {
+            assert!(pieces.end - pieces.start <= wire::MAX_PIECES);
+        }
+    }
+    if let Ok(news) = wire::decode::<News>(body) {
+        let again = wire::encode(&news).map(|frame| wire::decode::<News>(&frame[2..]));
+        assert_eq!(again, Ok(Ok(news.clone())), "a piece of news does not survive the wire");
+        if let News::Held { held, .. } = news {
             let _ = held.has(u64::MAX) | held.has(0);
         }
     }

@@ -14,6 +14,7 @@
 //! The files decide. A file is written under a temporary name, synced, renamed, and its folder synced; the tree and the
 //! marker go before the blob, so that a blob that is there has both.
 
+mod changes;
 mod error;
 mod files;
 mod index;
@@ -36,9 +37,11 @@ use std::{
 use bao_tree::ChunkRanges;
 use fs4::FileExt;
 use talkoot_protocol::digest::{BlobRef, Digest};
+use tokio::sync::broadcast;
 
 pub use self::error::StoreError;
 use self::{
+    changes::Changes,
     error::At,
     files::{Layout, TempFile},
     index::Index,
@@ -62,6 +65,7 @@ struct Inner {
     /// Taken after `index` where both are.
     quota: Mutex<Quota>,
     partials: Partials,
+    changes: Changes,
     /// Goes with the last clone.
     _lock: Lock,
 }
@@ -122,7 +126,8 @@ impl BlobStore {
         let index = Mutex::new(Index::open(&layout.folder("index"), &truth));
         let quota = Mutex::new(Quota::new(Self::by_age(&layout, &truth)));
         let partials = Partials::default();
-        Ok(Self(Arc::new(Inner { layout, index, quota, partials, _lock: Lock(lock) })))
+        let changes = Changes::default();
+        Ok(Self(Arc::new(Inner { layout, index, quota, partials, changes, _lock: Lock(lock) })))
     }
 
     fn layout(&self) -> &Layout {
@@ -205,6 +210,7 @@ impl BlobStore {
         files::sync_folder(&layout.folder("blobs"))?;
         index.insert(&blob.digest, blob.bytes);
         self.0.quota().stored(blob);
+        self.0.changes.tell(&blob.digest);
         Ok(())
     }
 
@@ -281,6 +287,11 @@ impl BlobStore {
         self.open_partial(digest).filter(|_| !self.is_hidden(digest))
     }
 
+    /// Which blobs change from now on.
+    pub(crate) fn changes(&self) -> broadcast::Receiver<Digest> {
+        self.0.changes.listen()
+    }
+
     /// Takes a blob whose bytes are wrong out of the store.
     fn set_aside(&self, digest: &Digest) -> StoreError {
         let layout = self.layout();
@@ -292,6 +303,7 @@ impl BlobStore {
             files::remove(&layout.outboard(digest)).and_then(|_| files::remove(&layout.hidden(digest)));
         index.remove(digest);
         self.0.quota().removed(digest);
+        self.0.changes.tell(digest);
         tracing::warn!(%digest, path = %path.display(), "a blob is damaged on the disk; it is set aside and will be fetched again");
         match moved.and(cleared.map(drop)) {
             Ok(()) => StoreError::Damaged { digest: *digest, path },
@@ -332,6 +344,7 @@ impl BlobStore {
             index.remove(digest);
         }
         self.0.quota().removed(digest);
+        self.0.changes.tell(digest);
         Ok(was_there)
     }
 
@@ -361,7 +374,9 @@ impl BlobStore {
         if !self.contains(digest) {
             return Err(StoreError::NotFound { digest: *digest });
         }
-        mark(layout, &layout.hidden(digest))
+        mark(layout, &layout.hidden(digest))?;
+        self.0.changes.tell(digest);
+        Ok(())
     }
 
     /// Lets a hidden blob be served. Does nothing to a visible one.
@@ -378,6 +393,7 @@ impl BlobStore {
         if files::remove(&layout.hidden(digest))? {
             files::sync_folder(&layout.folder("hidden"))?;
         }
+        self.0.changes.tell(digest);
         Ok(())
     }
 

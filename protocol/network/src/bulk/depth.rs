@@ -133,7 +133,12 @@ impl Seat {
         Some(Place { of: self.of.clone(), peer, download: self.download })
     }
 
-    /// Returns when there may be a place that was waited for.
+    /// What wakes the download: for a place that may be there, or for anything else that it waits for.
+    pub(super) fn waker(&self) -> Arc<Notify> {
+        self.wake.clone()
+    }
+
+    /// Returns when there may be a place that was waited for, or something else woke the download.
     pub(super) async fn woken(&self) {
         self.wake.notified().await;
     }

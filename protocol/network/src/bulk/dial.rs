@@ -22,8 +22,8 @@ use tokio::{
 };
 
 use super::{
+    frames::{read_frame, write_frame},
     heard::{Heard, Silent},
-    serve::read_frame,
     tls,
     wire::{self, Request, Response},
 };
@@ -162,13 +162,12 @@ impl Dialler {
         if matches!(request, Request::Slice { .. }) {
             connection.set_receive_window(self.window);
         }
-        let frame = wire::encode(request).map_err(|error| error.to_string())?;
         let heard = self.heard(peer);
         let talk = async {
             let (mut send, mut recv) = connection.open_bi().await.map_err(|error| error.to_string())?;
             // before everything that is sent to the peer as its server
             let _ = send.set_priority(i32::MAX);
-            send.write_all(&frame).await.map_err(|error| error.to_string())?;
+            write_frame(&mut send, request).await?;
             send.finish().map_err(|error| error.to_string())?;
             let response = read_frame::<Response>(&mut recv).await?;
             Ok((response, recv))

@@ -1,19 +1,19 @@
 //! Fetching one blob from whoever has it: pieces, some in flight to each of several peers.
 //!
 //! ```text
-//! source: unknown --asked what it has--> known --asked for a piece it has--> known
+//! source: unknown --followed: says what it has, as that changes--> known --asked for a piece it has--> known
 //! piece:  wanted  --the rarest first--> asked --verified as it comes--> here, and served to others
 //!            ^                            |
 //!            `-- not there, timeout, something more urgent, false bytes (that peer is dropped)
 //! ```
-//! Who is asked for a piece: seeders first; a home line only for what no seeder has, and only while seeders have nothing else of
-//! the blob for us and nothing else comes, so that it sends its contribution about once. Everything runs inside the caller's future, so dropping it stops it; verified bytes stay in
-//! the partial file.
+//! Everything runs inside the caller's future, so dropping it stops it; verified bytes stay in the partial file.
 
 mod ask;
+mod listen;
 mod plan;
 mod source;
 mod stalled;
+mod whom;
 
 use std::{
     collections::BTreeMap,
@@ -31,7 +31,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    ask::{Outcome, Wanted, ask_pieces, ask_slice},
+    ask::{Outcome, Wanted, ask_slice},
     plan::{Moved, Plan},
     source::{Asked, Source},
     stalled::Stalled,
@@ -42,45 +42,25 @@ use super::{
     error::FetchError,
     spread::SMALL_BYTES,
     urgency::Urgency,
-    wire::{self, Held},
 };
 use crate::store::{Partial, StoreError};
 
-/// Peers asked for pieces of one blob at once.
-const MAX_PEERS: usize = 8;
 /// Peers that are no hints and no seeders and are asked what they have.
 const MAX_OTHERS: usize = 24;
 /// Where there are more, those of them that have nothing make room for the next ones so often while nothing comes.
 const ROTATE: Duration = Duration::from_secs(3);
-/// How often everything is looked at when nothing happens.
-const LOOK: Duration = Duration::from_millis(50);
-/// A home line is asked for what no seeder has when nothing has come for so long, of this blob or of others as urgent: a line
-/// that is full of other blobs gains nothing from one more sender, and what is asked for later may be at a seeder by then.
-const GRACE: Duration = Duration::from_secs(1);
-/// A home line that said who else has a piece is asked again after so long.
-const ELSEWHERE: Duration = Duration::from_secs(2);
-/// It is told that nobody else gives the piece when nothing has come for so long.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Other blobs that come do not hold one back for longer that seeders bring nothing of.
-const PASSED_OVER: Duration = Duration::from_secs(10);
-/// For so long a home line waits for all to say what they have: a seeder may be among them.
-const SETTLE: Duration = Duration::from_secs(1);
-/// The same, as long as no seeder is known, for members that were never asked before: at the start of a round everybody dials
-/// everybody, and who does not wait for the answers makes home lines send twice. A question that fails ends it earlier.
-const SETTLE_FIRST: Duration = Duration::from_secs(15);
-/// What a seeder has is known for so long after it has said it.
-const NEWS: Duration = Duration::from_secs(2);
-/// A seeder of which nothing has been heard for so long is not waited for.
-const GONE: Duration = Duration::from_secs(3);
+/// How often everything is looked at when nothing happens: often enough for the clock of this process and for whoever waits for
+/// a place at a peer, and no more often, as each of a round's downloads does.
+const LOOK: Duration = Duration::from_millis(100);
 /// Longest blob: 1 TiB, more than any checkpoint; it bounds the list of pieces.
 pub(super) const MAX_BLOB_BYTES: u64 = 1 << 40;
 
-/// What a peer answered.
-enum Answer {
-    /// What it has, from this piece on, unless the question was stopped; the question's ticket.
-    Told(MemberId, u64, u64, Option<Result<(bool, Held), String>>),
-    /// What came of asking for a piece; the question's ticket.
-    Sent(MemberId, u64, u64, Outcome),
+/// What came of asking a peer for a piece; the question's ticket.
+struct Answer {
+    peer: MemberId,
+    piece: u64,
+    ticket: u64,
+    outcome: Outcome,
 }
 
 /// A download under way.
@@ -149,11 +129,12 @@ impl<'a> Download<'a> {
                 break; // it was put there meanwhile
             }
             let now = self.bulk.awake.now();
-            self.follow(&mut table, now);
+            self.keep_up(&mut table, now);
             if self.bulk.flowing.above(self.urgency, now) {
                 self.give_way(now);
             } else {
-                self.ask_what_they_have(now);
+                self.hear(now);
+                self.follow_sources(now);
                 self.ask_for_pieces(now);
             }
             self.say_if_stalled(now);
@@ -178,8 +159,8 @@ impl<'a> Download<'a> {
         Ok(())
     }
 
-    /// Follows who is there, if anything has changed.
-    fn follow(&mut self, table: &mut watch::Receiver<BTreeMap<MemberId, SocketAddr>>, now: Instant) {
+    /// Keeps up with who is there, if anything has changed.
+    fn keep_up(&mut self, table: &mut watch::Receiver<BTreeMap<MemberId, SocketAddr>>, now: Instant) {
         let changes = Some(self.bulk.changes.load(Ordering::Acquire));
         // no news of a table that is gone
         let moved = table.has_changed().unwrap_or(false);
@@ -250,140 +231,6 @@ impl<'a> Download<'a> {
         self.tickets
     }
 
-    fn ask_what_they_have(&mut self, now: Instant) {
-        let Some(first) = self.plan.pieces.keys().next().copied().filter(|_| !self.is_small()) else {
-            return;
-        };
-        let (bulk, blob) = (self.bulk, self.blob);
-        // home lines have nothing to tell as long as it comes from seeders; each is asked once, whether it is one
-        let spared = self.seeders_serve() && self.unseeded(now) < GRACE;
-        for (peer, source) in &mut self.sources {
-            if spared && !source.seeder && !self.hints.contains(peer) && bulk.seeders.is_known(peer) {
-                continue;
-            }
-            let knows = matches!(&source.held, Some((_, Held::Whole)))
-                || source.held.as_ref().is_some_and(|(from, _)| {
-                    first < from + wire::MAX_PIECES && self.plan.pieces.keys().all(|piece| source.has(*piece))
-                });
-            // what else it has is of no use before that is asked for
-            let enough = source.seeder && has_more(&self.plan, source);
-            if knows || enough || source.asked.is_some() || !source.is_due() {
-                continue;
-            }
-            let stop = CancellationToken::new();
-            self.tickets += 1;
-            let ticket = self.tickets;
-            source.asked = Some(Asked { ticket, since: now, stop: stop.clone() });
-            let (peer, address) = (*peer, source.address);
-            let asking = async move {
-                let told = stop.run_until_cancelled(ask_pieces(bulk, peer, address, blob, first)).await;
-                Answer::Told(peer, first, ticket, told)
-            };
-            self.running.push(asking.boxed());
-        }
-    }
-
-    /// Whether somebody is there for others: us, or one of the sources.
-    fn seeders_serve(&self) -> bool {
-        self.bulk.seeder || self.sources.values().any(|source| source.seeder)
-    }
-
-    /// How long nothing has come from anywhere, of this blob or of others as urgent, which hold it back for so long only.
-    fn quiet(&self, now: Instant) -> Duration {
-        let own = self.moved.quiet(now);
-        if own >= PASSED_OVER { own } else { own.min(self.bulk.flowing.quiet(self.urgency, now)) }
-    }
-
-    /// How long nothing has come that would be a reason to leave home lines in peace: once seeders bring nothing of this blob for
-    /// long, what comes from home lines is no such reason.
-    fn unseeded(&self, now: Instant) -> Duration {
-        let seeded = self.seeded.quiet(now);
-        if seeded >= PASSED_OVER { seeded } else { self.quiet(now) }
-    }
-
-    /// Whether a seeder that is there has something of the blob for us that it was not asked for, or may have.
-    fn seeders_have_more(&self, now: Instant) -> bool {
-        self.sources.iter().any(|(peer, source)| {
-            if !source.seeder || !source.keeps_its_word(now) {
-                return false;
-            }
-            let ago = |when: Instant| now.saturating_duration_since(when);
-            let old = source.told.is_none_or(|told| ago(told) >= NEWS);
-            let waited_for = ago(source.told.unwrap_or(source.met)) < PASSED_OVER;
-            let heard = || self.bulk.dialler.heard(*peer).last();
-            has_more(&self.plan, source)
-                || (old && waited_for && heard().is_some_and(|heard| heard.elapsed() < GONE))
-        })
-    }
-
-    /// Whether somebody who may be a seeder is about to say so.
-    fn settles(&self, now: Instant) -> bool {
-        let since = now.saturating_duration_since(self.begun);
-        let first = since < SETTLE_FIRST && !self.seeders_serve();
-        self.sources.iter().any(|(peer, source)| {
-            let answers = source.asked.is_some() && source.held.is_none();
-            answers && (since < SETTLE || (first && !self.bulk.seeders.is_tried(peer)))
-        })
-    }
-
-    /// Gives every source that may help something to do.
-    fn ask_for_pieces(&mut self, now: Instant) {
-        let small = self.is_small();
-        let settling = !small && !self.bulk.seeder && self.settles(now);
-        let seeders_serve = self.seeders_serve();
-        let quiet = self.quiet(now);
-        let homes = self.unseeded(now) >= GRACE && !self.seeders_have_more(now);
-        for peer in self.order(small) {
-            let used = self.sources.values().filter(|source| !source.slices.is_empty()).count();
-            while let Some(source) = self.sources.get(&peer) {
-                let idle = source.slices.is_empty();
-                if idle && (used >= MAX_PEERS || (small && !source.is_due())) {
-                    break;
-                }
-                if settling && !source.seeder {
-                    break;
-                }
-                let home = !small && seeders_serve && !source.seeder;
-                // a seeder fetches at once from whose blob it is: somebody has to
-                let first = self.bulk.seeder && (self.hints.is_empty() || self.hints.contains(&peer));
-                if home && !first && !homes {
-                    break;
-                }
-                let at_seeder = |piece: u64| {
-                    self.sources.values().any(|s| s.seeder && s.has(piece) && s.keeps_its_word(now))
-                };
-                let away = |when: &Instant| now.saturating_duration_since(*when) < ELSEWHERE;
-                let may_ask = |piece: u64| {
-                    (small || source.has(piece))
-                        && !source.slices.contains_key(&piece)
-                        && !(home && at_seeder(piece))
-                        && !source.elsewhere.get(&piece).is_some_and(away)
-                };
-                let holders = |piece| self.sources.values().filter(|source| source.has(piece)).count();
-                let Some(piece) = self.plan.next(now, may_ask, holders) else { break };
-                let Some(place) = self.seat.enter(peer, now) else { break };
-                let insists = quiet >= PATIENCE && source.elsewhere.contains_key(&piece);
-                if home {
-                    tracing::debug!(%peer, blob = %self.blob, piece, insists, first, ?quiet, "a home line is asked");
-                }
-                self.ask_for(peer, piece, place, insists, now);
-            }
-        }
-    }
-
-    /// In which order sources are asked: for small blobs who should have it first, and last who could not be asked, least of all
-    /// a moment ago; for others who is there for it.
-    fn order(&self, small: bool) -> Vec<MemberId> {
-        let mut order: Vec<_> = self.sources.iter().collect();
-        order.sort_by_key(|(peer, source)| {
-            let (hinted, seeder) = (!self.hints.contains(peer), !source.seeder);
-            // those that could not be asked would else be asked again and again before others were asked once
-            let failed = source.failed.as_ref().filter(|_| small).map(|(when, _)| *when);
-            if small { (failed, hinted, seeder) } else { (failed, seeder, hinted) }
-        });
-        order.into_iter().map(|(peer, _)| *peer).collect()
-    }
-
     fn ask_for(&mut self, peer: MemberId, number: u64, place: Place, insists: bool, now: Instant) {
         let ticket = self.ticket();
         let (Some(source), Some(piece)) = (self.sources.get_mut(&peer), self.plan.pieces.get_mut(&number))
@@ -416,7 +263,7 @@ impl<'a> Download<'a> {
                 Some(Outcome::Busy) => place.busy(bulk.awake.now()),
                 _ => {}
             }
-            Answer::Sent(peer, number, ticket, outcome.unwrap_or(Outcome::Stopped))
+            Answer { peer, piece: number, ticket, outcome: outcome.unwrap_or(Outcome::Stopped) }
         };
         self.running.push(asking.boxed());
     }
@@ -424,60 +271,8 @@ impl<'a> Download<'a> {
     /// Takes note of what a peer answered.
     fn take(&mut self, answer: Answer) -> Result<(), FetchError> {
         let now = self.bulk.awake.now();
-        match answer {
-            Answer::Told(peer, first, ticket, told) => self.told(peer, first, ticket, told, now),
-            Answer::Sent(peer, piece, ticket, outcome) => {
-                return self.sent(peer, piece, ticket, outcome, now);
-            }
-        }
-        Ok(())
-    }
-
-    fn told(
-        &mut self,
-        peer: MemberId,
-        first: u64,
-        ticket: u64,
-        told: Option<Result<(bool, Held), String>>,
-        now: Instant,
-    ) {
-        let asked = |source: &&mut Source| source.asked.as_ref().is_some_and(|asked| asked.ticket == ticket);
-        let Some(source) = self.sources.get_mut(&peer).filter(asked) else { return };
-        source.asked = None;
-        match told {
-            Some(Ok((seeder, held))) => {
-                source.seeder = seeder;
-                self.bulk.note_seeder(peer, seeder);
-                source.told = Some(now);
-                source.failed = None;
-                source.held = Some((first, held));
-                if source.claims(self.plan.pieces.keys().copied()) && source.keeps_its_word(now) {
-                    self.moved.touch(now);
-                    if seeder {
-                        self.seeded.touch(now);
-                    }
-                    source.forgive();
-                }
-                // it is asked again when there is a reason to think that it got more
-                source.missed();
-            }
-            Some(Err(reason)) => {
-                tracing::debug!(%peer, blob = %self.blob, reason, "a peer could not be asked; it is tried again");
-                source.failed(now, reason);
-                self.bulk.seeders.tried(peer);
-            }
-            None => {}
-        }
-    }
-
-    fn sent(
-        &mut self,
-        peer: MemberId,
-        number: u64,
-        ticket: u64,
-        outcome: Outcome,
-        now: Instant,
-    ) -> Result<(), FetchError> {
+        let Answer { peer, piece: number, ticket, outcome } = answer;
+        tracing::trace!(%peer, blob = %self.blob, piece = number, ?outcome, "a peer has answered");
         let digest = self.blob.digest;
         if let Some(piece) = self.plan.pieces.get_mut(&number) {
             piece.askers -= 1;
@@ -517,10 +312,7 @@ impl<'a> Download<'a> {
                 source.elsewhere.remove(&number);
             }
             (Outcome::Stopped, Some(source)) => source.spared(),
-            (Outcome::NotNow, Some(source)) => {
-                source.held = None;
-                source.missed();
-            }
+            (Outcome::NotNow, Some(source)) => source.erred(),
             (Outcome::Elsewhere, Some(source)) => {
                 source.elsewhere.insert(number, now);
             }
@@ -531,12 +323,6 @@ impl<'a> Download<'a> {
         }
         Ok(())
     }
-}
-
-/// Whether the source has a wanted piece that nobody is asked for.
-fn has_more(plan: &Plan, source: &Source) -> bool {
-    source.held.is_some()
-        && plan.pieces.iter().any(|(number, piece)| piece.askers == 0 && source.has(*number))
 }
 
 /// Runs file work away from the runtime's threads.

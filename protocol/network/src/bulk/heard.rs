@@ -36,6 +36,12 @@ impl Heard {
         (heard + STALL).min(begun + LONGEST)
     }
 
+    /// Whether what was begun at `begun`, and of which nothing came, is to be given up by now.
+    pub(super) fn overdue(&self, begun: Instant) -> Option<Silent> {
+        let over = self.deadline(begun, begun) <= Instant::now();
+        over.then(|| Silent { altogether: self.last().is_none_or(|last| last < begun) })
+    }
+
     /// Waits for `work` for as long as there is reason to: it is a part of what was begun at `begun`, and of which bytes last
     /// came at `moved`.
     ///

@@ -128,7 +128,7 @@ impl Bulk {
         let (mut send, mut recv) = timeout(HANDSHAKE, connection.open_bi()).await.ok()?.ok()?;
         send.write_all(&wire::encode(&Request::WhereAmI).ok()?).await.ok()?;
         send.finish().ok()?;
-        match timeout(HANDSHAKE, super::serve::read_frame::<Response>(&mut recv)).await.ok()?.ok()? {
+        match timeout(HANDSHAKE, super::frames::read_frame::<Response>(&mut recv)).await.ok()?.ok()? {
             Response::YouAre { address } => Some(address),
             _ => None,
         }

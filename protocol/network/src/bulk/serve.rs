@@ -1,5 +1,7 @@
 //! The serving side: accepts connections, answers one request per stream, within limits.
 
+mod tell;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -25,17 +27,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    frames::read_frame,
     punch::Accepted,
     rate::Rate,
     seeders::Seeders,
     spread::{Asker, SMALL_BYTES, Spread},
     tls,
     urgency::Urgency,
-    wire::{self, Held, Request, Response},
+    wire::{self, Request, Response},
 };
 use crate::{
     control::peer::member_of,
-    store::{BlobStore, SliceError, SliceReader, missing, tree},
+    store::{BlobStore, SliceError, SliceReader, tree},
 };
 
 /// Connections served at once; each costs a few kilobytes while it is quiet.
@@ -47,6 +50,8 @@ pub(super) const MAX_CONNECTIONS_PER_PEER: usize = 8;
 const MAX_SLICES: usize = 32;
 /// Slices served at once to one peer, so that one cannot crowd out the others.
 const MAX_SLICES_PER_PEER: usize = 8;
+/// Streams over which one peer is told what is here: one that is in use, and some over connections that it has given up.
+pub(super) const MAX_FOLLOWINGS_PER_PEER: usize = 8;
 /// How long a request may wait for its turn before it is told to come back.
 const TURN: Duration = Duration::from_secs(2);
 /// How long a peer may take to send a request, or to take a part of an answer.
@@ -86,6 +91,8 @@ struct Share {
     member: Option<MemberId>,
     connections: Semaphore,
     turns: Semaphore,
+    /// Streams over which it is told what is here.
+    followings: Semaphore,
     /// Slices asked for so far: who came first is served first.
     slices: AtomicI32,
 }
@@ -181,6 +188,7 @@ impl Server {
             member: member_of(&peer),
             connections: Semaphore::new(MAX_CONNECTIONS_PER_PEER),
             turns: Semaphore::new(MAX_SLICES_PER_PEER),
+            followings: Semaphore::new(MAX_FOLLOWINGS_PER_PEER),
             slices: AtomicI32::new(0),
         });
         shares.insert(peer, Arc::downgrade(&share));
@@ -262,39 +270,13 @@ impl Shop {
                 let size = self.store.visible_size(&digest);
                 size.map_or(Response::NotFound, |bytes| Response::Have { bytes })
             }
-            Request::Pieces { bytes, first, .. } => {
-                if share.is_seeder(&self.seeders) {
-                    self.spread.note_seeder(digest, Instant::now());
-                }
-                self.pieces(&digest, bytes, first)
-            }
+            Request::Follow => return self.follow(share, send, recv).await,
             Request::Slice { bytes, ranges, urgency, insists, .. } => {
                 let order = Order { digest, bytes, ranges, urgency, insists };
                 return self.sell(order, share, send).await;
             }
         };
         self.say(send, &response, true).await
-    }
-
-    /// What is here of a blob.
-    fn pieces(&self, digest: &Digest, bytes: u64, first: u64) -> Response {
-        let held = match self.store.visible_size(digest) {
-            Some(_) => Held::Whole,
-            None => {
-                match self.store.visible_partial(digest).filter(|partial| partial.blob().bytes == bytes) {
-                    None => Held::Nothing,
-                    Some(partial) => {
-                        let Ok(asked) = wire::checked_pieces(bytes, first) else { return Response::Refused };
-                        let (lacks, piece) = (missing(bytes, &partial.have()), wire::piece_bytes(bytes));
-                        Held::of(asked.map(|number| {
-                            let end = ((number + 1) * piece).min(bytes);
-                            (&lacks & &tree::groups(number * piece, end)).is_empty()
-                        }))
-                    }
-                }
-            }
-        };
-        Response::Pieces { seeder: self.seeder, held }
     }
 
     /// Answers a request for a slice, when its turn comes.
@@ -437,15 +419,4 @@ impl Shop {
             }
         }
     }
-}
-
-/// Reads one bounded frame.
-pub(super) async fn read_frame<T: serde::de::DeserializeOwned>(recv: &mut RecvStream) -> Result<T, String> {
-    let mut length = [0; 2];
-    recv.read_exact(&mut length).await.map_err(|error| error.to_string())?;
-    let length = usize::from(u16::from_le_bytes(length));
-    wire::check_length(length).map_err(|error| error.to_string())?;
-    let mut body = vec![0; length];
-    recv.read_exact(&mut body).await.map_err(|error| error.to_string())?;
-    wire::decode(&body).map_err(|error| error.to_string())
 }

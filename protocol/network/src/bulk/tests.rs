@@ -2,17 +2,25 @@ mod endless;
 mod flood;
 mod killed;
 mod limits;
+mod news;
 mod ranges;
 mod swarm;
 
-use std::{fs, net::Ipv4Addr};
+use std::{
+    fs,
+    net::{Ipv4Addr, UdpSocket},
+};
 
 use tempfile::TempDir;
 
-use quinn::Endpoint;
+use quinn::{Endpoint, RecvStream, SendStream};
 
-use super::*;
-use crate::store::{Incoming, SliceReader, tree};
+use super::{
+    frames::{Frames, write_frame},
+    wire::{Held, News, Wish},
+    *,
+};
+use crate::store::{Incoming, Partial, SliceReader, tree};
 
 const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -62,6 +70,13 @@ async fn listed(seed: u8, table: &Table) -> Peer {
 
 const SEEDER: Line = Line { seeder: true, up_bits_per_sec: None, down_bits_per_sec: None };
 
+/// An address where nobody answers, for as long as it is kept.
+fn nobody() -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind(LOCAL).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
 /// All of a slice.
 fn whole(mut reader: SliceReader) -> Vec<u8> {
     let mut slice = Vec::new();
@@ -77,6 +92,26 @@ fn transport() -> Arc<quinn::TransportConfig> {
     tls::transport(tls::window(None))
 }
 
+/// Writes what another store has of a blob into a download.
+fn give(from: &BlobStore, partial: &Partial, start: u64, end: u64) {
+    let ranges = tree::groups(start, end);
+    let mut incoming = Incoming::new(partial.blob(), &ranges);
+    incoming.feed(&whole(from.slice(partial.blob(), &ranges).unwrap())).unwrap();
+    partial.write(incoming.take_proven()).unwrap();
+}
+
+/// Says of every blob that is asked for that all of it is here.
+async fn promise(seeder: bool, mut send: SendStream, mut recv: RecvStream) -> Result<(), String> {
+    write_frame(&mut send, &News::Seeder(seeder)).await?;
+    let mut wishes = Frames::new(&mut recv);
+    while let Some(wish) = wishes.next().await? {
+        if let Wish::Tell { digest, .. } = wish {
+            write_frame(&mut send, &News::Held { digest, held: Held::Whole }).await?;
+        }
+    }
+    Ok(())
+}
+
 /// A server of the right protocol which flips one bit of each slice it sends. Counts the slices.
 fn liar(seed: u8, store: BlobStore, asked: Arc<AtomicU64>) -> (MemberId, SocketAddr, AbortOnDropHandle<()>) {
     let key = Keypair::from_seed([seed; 32]);
@@ -86,12 +121,10 @@ fn liar(seed: u8, store: BlobStore, asked: Arc<AtomicU64>) -> (MemberId, SocketA
         while let Some(incoming) = endpoint.accept().await {
             let Ok(connection) = incoming.await else { continue };
             while let Ok((mut send, mut recv)) = connection.accept_bi().await {
-                let (digest, bytes, ranges) = match serve::read_frame(&mut recv).await {
+                let (digest, bytes, ranges) = match frames::read_frame(&mut recv).await {
                     Ok(Request::Slice { digest, bytes, ranges, .. }) => (digest, bytes, ranges),
-                    Ok(Request::Pieces { .. }) => {
-                        let told = Response::Pieces { seeder: false, held: wire::Held::Whole };
-                        send.write_all(&wire::encode(&told).unwrap()).await.unwrap();
-                        let _ = send.finish();
+                    Ok(Request::Follow) => {
+                        tokio::spawn(promise(false, send, recv));
                         continue;
                     }
                     _ => break,
@@ -215,7 +248,7 @@ async fn has_nothing(connection: &quinn::Connection) -> Result<Response, String>
     let (mut send, mut recv) = connection.open_bi().await.map_err(|error| error.to_string())?;
     let frame = wire::encode(&Request::Has { digest: [0; 32] }).unwrap();
     send.write_all(&frame).await.map_err(|error| error.to_string())?;
-    serve::read_frame(&mut recv).await
+    frames::read_frame(&mut recv).await
 }
 
 #[tokio::test]

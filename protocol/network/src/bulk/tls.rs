@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 use libp2p::{PeerId, identity};
 use libp2p_tls::certificate;
 use quinn::{
-    ClientConfig, Connection, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig,
-    TransportConfig, VarInt,
+    AckFrequencyConfig, ClientConfig, Connection, ConnectionId, ConnectionIdGenerator, EndpointConfig,
+    IdleTimeout, ServerConfig, TransportConfig, VarInt,
     crypto::{
         CryptoError, HmacKey,
         rustls::{QuicClientConfig, QuicServerConfig},
@@ -17,7 +17,11 @@ use quinn::{
 use rustls::pki_types::CertificateDer;
 use talkoot_protocol::identity::{Keypair, MemberId};
 
-use super::{congestion::SteadyConfig, error::BulkError, wire};
+use super::{
+    congestion::{self, SteadyConfig},
+    error::BulkError,
+    wire,
+};
 use crate::control::peer::{p2p_keypair, peer_of};
 
 /// A peer that says nothing for this long is gone.
@@ -61,8 +65,12 @@ pub(super) fn transport(window: VarInt) -> Arc<TransportConfig> {
 
 /// As [`transport`], with the window open for everything.
 pub(super) fn settings(window: VarInt) -> TransportConfig {
+    let (packets, delay) = congestion::UNACKNOWLEDGED;
+    let mut acknowledgements = AckFrequencyConfig::default();
+    acknowledgements.ack_eliciting_threshold(packets.into()).max_ack_delay(Some(delay));
     let mut config = TransportConfig::default();
     config
+        .ack_frequency_config(Some(acknowledgements))
         .congestion_controller_factory(Arc::new(SteadyConfig))
         .stream_receive_window(window)
         .receive_window(window)

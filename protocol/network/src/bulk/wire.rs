@@ -1,4 +1,5 @@
-//! What is said on a bulk stream before raw bytes flow: one request, one answer, both bounded.
+//! What is said on a bulk stream: one request, and one answer before raw bytes flow; or, after [`Request::Follow`], wishes one
+//! way and news the other. All of it is bounded.
 //!
 //! A frame is a little-endian `u16` length and that many bytes of postcard. The protocol's version is in the ALPN.
 
@@ -12,7 +13,7 @@ use super::urgency::Urgency;
 use crate::store::tree;
 
 /// The application protocol that both ends name in TLS.
-pub(crate) const ALPN: &[u8] = b"talkoot-bulk/2";
+pub(crate) const ALPN: &[u8] = b"talkoot-bulk/3";
 /// Longest frame in bytes: 64 ranges of two ten-byte integers, and room.
 pub(crate) const MAX_FRAME_BYTES: usize = 2048;
 /// Most ranges in one request.
@@ -23,7 +24,9 @@ pub(crate) const PIECE_BYTES: u64 = 4 << 20;
 pub(crate) const LEAST_PIECE_BYTES: u64 = 256 << 10;
 /// Pieces that a blob is cut into where their bounds allow it: enough for many members to hold different ones.
 const PIECES: u64 = 32;
-/// Most pieces that one answer tells of.
+/// Most blobs that may be followed at once over one stream.
+pub(crate) const MAX_FOLLOWED: usize = 256;
+/// Most pieces that one piece of news tells of.
 pub(crate) const MAX_PIECES: u64 = 8 * MAX_BITMAP_BYTES as u64;
 /// Longest bitmap.
 const MAX_BITMAP_BYTES: usize = 1024;
@@ -64,8 +67,15 @@ pub(crate) enum Request {
     },
     /// Say at which address you see me.
     WhereAmI,
-    /// Say which pieces of it you have.
-    Pieces {
+    /// Say what you have of the blobs that [`Wish`]es on this stream will name, now and whenever it changes.
+    Follow,
+}
+
+/// What is said after [`Request::Follow`], any number of times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Wish {
+    /// Say which pieces of it you have, and say it again when you have others.
+    Tell {
         /// Its BLAKE3 hash.
         digest: [u8; 32],
         /// Its length in bytes, as the asker knows it; says what a piece is.
@@ -73,6 +83,27 @@ pub(crate) enum Request {
         /// The first piece that is asked for.
         first: u64,
     },
+    /// Say no more of it.
+    Enough {
+        /// Its BLAKE3 hash.
+        digest: [u8; 32],
+    },
+}
+
+/// What is answered on a stream that began with [`Request::Follow`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum News {
+    /// The first word: whether this member has a line that is there for others.
+    Seeder(bool),
+    /// What is here of a blob.
+    Held {
+        /// Its BLAKE3 hash.
+        digest: [u8; 32],
+        /// Which pieces, from the one that the wish named.
+        held: Held,
+    },
+    /// The last word: a wish broke a bound.
+    Refused,
 }
 
 /// What a member has of a blob.
@@ -140,13 +171,6 @@ pub(crate) enum Response {
     },
     /// Somebody else was given it a moment ago and has it, or soon will; who cannot have it from there insists.
     Elsewhere,
-    /// What is here of a blob.
-    Pieces {
-        /// Whether this member has a line that is there for others.
-        seeder: bool,
-        /// Which pieces.
-        held: Held,
-    },
 }
 
 /// Why a frame or a request is not taken.
@@ -220,10 +244,8 @@ impl Request {
     /// Which blob it is about; the empty one if it is about none.
     pub(crate) fn digest(&self) -> Digest {
         match self {
-            Self::WhereAmI => Digest::of(&[]),
-            Self::Slice { digest, .. } | Self::Has { digest } | Self::Pieces { digest, .. } => {
-                Digest::from_bytes(*digest)
-            }
+            Self::WhereAmI | Self::Follow => Digest::of(&[]),
+            Self::Slice { digest, .. } | Self::Has { digest } => Digest::from_bytes(*digest),
         }
     }
 }
@@ -237,9 +259,8 @@ mod tests {
     fn request() -> impl Strategy<Value = Request> {
         prop_oneof![
             Just(Request::WhereAmI),
+            Just(Request::Follow),
             any::<[u8; 32]>().prop_map(|digest| Request::Has { digest }),
-            (any::<[u8; 32]>(), any::<u64>(), any::<u64>())
-                .prop_map(|(digest, bytes, first)| Request::Pieces { digest, bytes, first }),
             (
                 any::<[u8; 32]>(),
                 any::<u64>(),
@@ -272,7 +293,15 @@ mod tests {
                 Err(WireError::TooLong { got }) => prop_assert!(got == bytes.len() && got > MAX_FRAME_BYTES),
                 Err(error) => prop_assert_eq!(error, WireError::Malformed),
             }
-            let _ = decode::<Response>(&bytes);
+            let _ = (decode::<Response>(&bytes), decode::<Wish>(&bytes), decode::<News>(&bytes));
+        }
+
+        #[test]
+        fn wishes_survive_the_wire(digest in any::<[u8; 32]>(), bytes in any::<u64>(), first in any::<u64>()) {
+            for wish in [Wish::Tell { digest, bytes, first }, Wish::Enough { digest }] {
+                let frame = encode(&wish).unwrap();
+                prop_assert_eq!(decode::<Wish>(&frame[2..]), Ok(wish));
+            }
         }
 
         #[test]
@@ -289,17 +318,19 @@ mod tests {
         }
 
         #[test]
-        fn responses_survive_the_wire(bytes in any::<u64>(), held in prop::collection::vec(any::<bool>(), 0..9000), seeder in any::<bool>()) {
+        fn responses_survive_the_wire(bytes in any::<u64>(), digest in any::<[u8; 32]>(), held in prop::collection::vec(any::<bool>(), 0..9000), seeder in any::<bool>()) {
             let told = Held::of(held.iter().copied());
             for (index, held) in held.iter().take(8192).enumerate() {
                 prop_assert_eq!(told.has(index as u64), *held);
             }
             prop_assert!(!told.has(8192));
-            let responses =
-                [Response::Have { bytes }, Response::OtherSize { bytes }, Response::Elsewhere, Response::Pieces { seeder, held: told }];
-            for response in responses {
+            for response in [Response::Have { bytes }, Response::OtherSize { bytes }, Response::Elsewhere] {
                 let frame = encode(&response).unwrap();
                 prop_assert_eq!(decode::<Response>(&frame[2..]), Ok(response));
+            }
+            for news in [News::Seeder(seeder), News::Held { digest, held: told }, News::Refused] {
+                let frame = encode(&news).unwrap();
+                prop_assert_eq!(decode::<News>(&frame[2..]), Ok(news));
             }
         }
 

@@ -160,6 +160,8 @@ impl Partial {
         let mut all = store.0.partials.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, partial| partial.strong_count() > 0);
         all.insert(blob.digest, Arc::downgrade(&partial));
+        drop(all);
+        store.0.changes.tell(&blob.digest);
         Ok(partial)
     }
 
@@ -203,6 +205,7 @@ impl Partial {
             written |= tree::groups(offset, offset + group.len() as u64);
         }
         *self.here() |= written;
+        self.store.0.changes.tell(&self.blob.digest);
         Ok(())
     }
 
@@ -243,7 +246,15 @@ impl Partial {
         files::sync_folder(&layout.folder("blobs"))?;
         index.insert(digest, self.blob.bytes);
         inner.quota().stored(self.blob);
+        inner.changes.tell(digest);
         Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // nobody is served from a download that has stopped
+        self.store.0.changes.tell(&self.blob.digest);
     }
 }
 

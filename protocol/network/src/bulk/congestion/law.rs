@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::cubic::{BETA, Cubic};
+use super::{
+    UNACKNOWLEDGED,
+    cubic::{BETA, Cubic},
+};
 
 /// Window in bytes before anything is known: ten packets (RFC 9002, 7.2).
 pub(super) const INITIAL_WINDOW: u64 = 12_000;
@@ -156,8 +159,10 @@ impl Law {
     fn cap(&self) -> u64 {
         let Some((trip, _)) = self.trip.filter(|_| self.rate() > 0.0) else { return u64::MAX };
         let stay = trip + part(trip, STANDING).mul_f64(self.room);
-        // a few packets more, for acknowledgements that come in bunches
-        ((self.rate() * stay.as_secs_f64() * self.stretch) as u64 + 4 * self.mtu).max(self.least())
+        // what the peer has and may keep to itself for a moment, and a few packets more for bunches that a busy machine makes
+        let (packets, delay) = UNACKNOWLEDGED;
+        let unsaid = ((self.rate() * delay.as_secs_f64()) as u64).min(u64::from(packets) * self.mtu);
+        ((self.rate() * stay.as_secs_f64() * self.stretch) as u64 + unsaid + 4 * self.mtu).max(self.least())
     }
 
     pub(super) fn acknowledged(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool) {

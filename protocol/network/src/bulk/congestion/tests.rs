@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    UNACKNOWLEDGED,
     cubic::{BETA, Cubic},
     law::{INITIAL_WINDOW, Law},
 };
@@ -87,6 +88,8 @@ struct Packet {
 struct Flow {
     who: Who,
     under_way: VecDeque<Packet>,
+    /// Packets that the receiver acknowledges together: when the first one came, and how many there are.
+    bunch: Option<(Instant, u32)>,
     next_send: Instant,
     smooth: Duration,
     delivered: u64,
@@ -97,7 +100,25 @@ struct Flow {
 impl Flow {
     fn new(who: Who, now: Instant) -> Self {
         let smooth = Duration::from_millis(50);
-        Self { who, under_way: VecDeque::new(), next_send: now, smooth, delivered: 0, sent: 0, spilt: 0 }
+        let (under_way, bunch) = (VecDeque::new(), None);
+        Self { who, under_way, bunch, next_send: now, smooth, delivered: 0, sent: 0, spilt: 0 }
+    }
+
+    /// When a packet is acknowledged that comes in at `at`: with those that come after it, as they are asked for.
+    fn acknowledged_at(&mut self, at: Instant) -> Instant {
+        let (packets, delay) = UNACKNOWLEDGED;
+        let (first, count) = match self.bunch {
+            Some((first, count)) if at <= first + delay => (first, count + 1),
+            _ => (at, 1),
+        };
+        if count <= packets {
+            self.bunch = Some((first, count));
+            return first + delay;
+        }
+        self.bunch = None;
+        let earlier = self.under_way.iter_mut().rev().filter_map(|packet| packet.back.as_mut());
+        earlier.take(packets as usize).for_each(|back| *back = at.min(*back));
+        at
     }
 
     fn bytes_under_way(&self) -> u64 {
@@ -187,7 +208,7 @@ fn run(line: impl Fn(f64) -> Line, who: Vec<Who>, start: Instant, seconds: f64, 
             } else {
                 free_at += per_byte * MTU as u32;
                 if dice.roll() >= line.loss {
-                    let at = free_at + line.trip;
+                    let at = flow.acknowledged_at(free_at + line.trip);
                     let into = Duration::from_nanos((at - start).as_nanos() as u64 % 60_000_000);
                     back = Some(at + line.stall.saturating_sub(into));
                 }

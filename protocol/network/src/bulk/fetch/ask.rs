@@ -1,4 +1,4 @@
-//! Asking one peer: what it has, or for one piece.
+//! Asking one peer for one piece.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -12,7 +12,7 @@ use super::{
         Inner,
         heard::Heard,
         urgency::Urgency,
-        wire::{Held, Request, Response},
+        wire::{Request, Response},
     },
     MAX_BLOB_BYTES, blocking,
     plan::Moved,
@@ -54,22 +54,6 @@ pub(super) struct Wanted {
     pub(super) partial: Arc<Partial>,
     /// Touched when something comes: of the piece, of the download, and of what comes from seeders, where this one is one.
     pub(super) moved: Vec<Moved>,
-}
-
-/// Asks what a peer has of a blob, from piece `first` on, and whether it is a seeder.
-pub(super) async fn ask_pieces(
-    bulk: &Inner,
-    peer: MemberId,
-    address: SocketAddr,
-    blob: BlobRef,
-    first: u64,
-) -> Result<(bool, Held), String> {
-    let request = Request::Pieces { digest: *blob.digest.as_bytes(), bytes: blob.bytes, first };
-    match bulk.dialler.ask(peer, address, &request).await {
-        Ok((Response::Pieces { seeder, held }, _)) => Ok((seeder, held)),
-        Ok((response, _)) => Err(format!("an answer that makes no sense: {response:?}")),
-        Err(reason) => Err(reason),
-    }
 }
 
 /// Asks one peer for one piece and writes what is right of the answer, as it comes.

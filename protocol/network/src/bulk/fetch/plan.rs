@@ -48,30 +48,41 @@ impl Moved {
 pub(super) struct Piece {
     /// What is missing of it.
     pub(super) ranges: ChunkRanges,
+    /// Its place among equally rare ones: another one for each member, so that members who start together end up with different
+    /// pieces.
+    lot: u64,
     /// Peers that are asked for it now.
     pub(super) askers: usize,
     pub(super) moved: Moved,
+}
+
+/// A number that orders a blob's pieces for this member alone.
+fn lot(me: &MemberId, blob: BlobRef, piece: u64) -> u64 {
+    let mut hasher = blake3::Hasher::new_keyed(me.as_bytes());
+    hasher.update(blob.digest.as_bytes()).update(&piece.to_le_bytes());
+    let mut lot = [0; 8];
+    hasher.finalize_xof().fill(&mut lot);
+    u64::from_le_bytes(lot)
 }
 
 /// What is wanted of one blob.
 #[derive(Debug)]
 pub(super) struct Plan {
     blob: BlobRef,
-    /// Makes each member's order its own, so that members who start together end up with different pieces.
-    salt: [u8; 32],
     pub(super) pieces: BTreeMap<u64, Piece>,
 }
 
 impl Plan {
     /// Everything that `have` lacks.
     pub(super) fn new(blob: BlobRef, have: &ChunkRanges, me: &MemberId, now: Instant) -> Self {
-        let mut plan = Self { blob, salt: *me.as_bytes(), pieces: BTreeMap::new() };
+        let mut plan = Self { blob, pieces: BTreeMap::new() };
         let length = wire::piece_bytes(blob.bytes);
         for (start, end) in tree::byte_ranges(&missing(blob.bytes, have), blob.bytes) {
             for number in start / length..=(end - 1) / length {
                 let window = (number * length, ((number + 1) * length).min(blob.bytes));
                 let piece = plan.pieces.entry(number).or_insert_with(|| Piece {
                     ranges: ChunkRanges::empty(),
+                    lot: lot(me, blob, number),
                     askers: 0,
                     moved: Moved::at(now),
                 });
@@ -82,15 +93,6 @@ impl Plan {
             }
         }
         plan
-    }
-
-    /// A number that orders equally rare pieces, for this member alone.
-    fn lot(&self, piece: u64) -> u64 {
-        let mut hasher = blake3::Hasher::new_keyed(&self.salt);
-        hasher.update(self.blob.digest.as_bytes()).update(&piece.to_le_bytes());
-        let mut lot = [0; 8];
-        hasher.finalize_xof().fill(&mut lot);
-        u64::from_le_bytes(lot)
     }
 
     /// The piece to ask for next: of those that nobody is asked for, the one that the fewest have; when there is none, one
@@ -105,7 +107,7 @@ impl Plan {
         let mut seen = 0;
         for (number, piece) in &self.pieces {
             if piece.askers == 0 && may_ask(*number) {
-                let rank = (holders(*number), self.lot(*number), *number);
+                let rank = (holders(*number), piece.lot, *number);
                 rarest = rarest.min(Some(rank)).or(Some(rank));
                 seen += 1;
                 if seen >= HORIZON {

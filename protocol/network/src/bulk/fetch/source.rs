@@ -9,12 +9,10 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::super::wire::Held;
+use super::super::{follow::Following, wire::Held};
 
-/// When a peer that could not help is asked again: a round's blobs appear within fractions of a second of their announcement.
+/// When a peer that could not help is asked again: a round's small blobs appear within fractions of a second of their announcement.
 const AGAIN: Duration = Duration::from_millis(250);
-/// The same for a seeder: it is about to have what is wanted.
-const AGAIN_SEEDER: Duration = Duration::from_millis(100);
 /// The pause doubles so often while the peer still cannot help: after that, asking is no race any more.
 const MAX_DOUBLINGS: u32 = 2;
 /// What a peer says that it has counts for nothing when it was asked for it and no piece has come for so long: anybody can say
@@ -38,8 +36,8 @@ pub(super) struct Source {
     pub(super) seeder: bool,
     /// What it says it has, from piece `first` on; nothing before it was asked.
     pub(super) held: Option<(u64, Held)>,
-    /// It is being asked what it has.
-    pub(super) asked: Option<Asked>,
+    /// It says what it has, or is about to, since then.
+    pub(super) following: Option<(Following, Instant)>,
     /// Pieces that it is asked for.
     pub(super) slices: BTreeMap<u64, Asked>,
     /// Pieces that it said others have, and when.
@@ -63,7 +61,7 @@ impl Source {
             address,
             seeder,
             held: None,
-            asked: None,
+            following: None,
             slices: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
             met: now,
@@ -82,6 +80,11 @@ impl Source {
             Held::Whole => true,
             _ => piece.checked_sub(*first).is_some_and(|index| held.has(index)),
         })
+    }
+
+    /// Whether it was asked what it has, and has not said anything yet.
+    pub(super) fn is_to_answer(&self) -> bool {
+        self.following.is_some() && self.held.is_none()
     }
 
     /// Whether it may be asked now.
@@ -114,14 +117,21 @@ impl Source {
 
     /// It could not help: it is left in peace for a while.
     pub(super) fn missed(&mut self) {
-        let base = if self.seeder { AGAIN_SEEDER } else { AGAIN };
-        self.again = Instant::now() + base * (1 << self.misses.min(MAX_DOUBLINGS));
+        self.again = Instant::now() + AGAIN * (1 << self.misses.min(MAX_DOUBLINGS));
         self.misses = self.misses.saturating_add(1);
+    }
+
+    /// It does not have what it said: it is to say it anew.
+    pub(super) fn erred(&mut self) {
+        self.held = None;
+        self.following = None;
+        self.missed();
     }
 
     /// It could not be talked to.
     pub(super) fn failed(&mut self, now: Instant, reason: String) {
         self.held = None;
+        self.following = None;
         self.failed = Some((now, reason));
         self.missed();
     }
@@ -152,9 +162,7 @@ impl Source {
         for slice in self.slices.values() {
             slice.stop.cancel();
         }
-        if let Some(asked) = &self.asked {
-            asked.stop.cancel();
-        }
+        self.following = None;
     }
 }
 

@@ -70,8 +70,8 @@ impl Download<'_> {
             let has = self.plan.pieces.keys().filter(|piece| source.has(**piece)).count();
             let _ = write!(text, ", has {has} (said {} s ago)", ago(told));
         }
-        if let Some(asked) = &source.asked {
-            let _ = write!(text, ", asked what it has {} s ago", ago(asked.since));
+        if let Some((_, since)) = source.following.as_ref().filter(|_| source.is_to_answer()) {
+            let _ = write!(text, ", asked what it has {} s ago", ago(*since));
         }
         if let Some(first) = source.slices.values().map(|slice| slice.since).min() {
             let _ = write!(text, ", asked for {} pieces, first {} s ago", source.slices.len(), ago(first));

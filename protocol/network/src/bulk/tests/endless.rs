@@ -1,9 +1,5 @@
 //! Peers that would have a download wait for ever: mute, dead, full of promises, too many.
 
-use std::net::UdpSocket;
-
-use quinn::{RecvStream, SendStream};
-
 use super::*;
 use crate::bulk::dial::Dialler;
 
@@ -12,7 +8,7 @@ fn key(seed: u8) -> Keypair {
 }
 
 /// A server of the right protocol, over connections with these settings, that does with each request what `answer` says.
-fn server<F: Future<Output = ()> + Send>(
+fn server<F: Future<Output = ()> + Send + 'static>(
     seed: u8,
     transport: Arc<quinn::TransportConfig>,
     answer: impl Fn(Request, SendStream, RecvStream) -> F + Clone + Send + 'static,
@@ -25,27 +21,16 @@ fn server<F: Future<Output = ()> + Send>(
             let Ok(connection) = incoming.await else { continue };
             let answer = answer.clone();
             connections.spawn(async move {
+                let mut streams = tokio::task::JoinSet::new();
                 while let Ok((send, mut recv)) = connection.accept_bi().await {
-                    if let Ok(request) = serve::read_frame(&mut recv).await {
-                        answer(request, send, recv).await;
+                    if let Ok(request) = frames::read_frame(&mut recv).await {
+                        streams.spawn(answer(request, send, recv));
                     }
                 }
             });
         }
     });
     (key(seed).id(), address, AbortOnDropHandle::new(task))
-}
-
-async fn say(send: &mut SendStream, response: Response) {
-    send.write_all(&wire::encode(&response).unwrap()).await.unwrap();
-    let _ = send.finish();
-}
-
-/// An address where nobody answers, for as long as it is kept.
-fn nobody() -> (UdpSocket, SocketAddr) {
-    let socket = UdpSocket::bind(LOCAL).unwrap();
-    let address = socket.local_addr().unwrap();
-    (socket, address)
 }
 
 const NOTHING: Request = Request::Has { digest: [0; 32] };
@@ -176,12 +161,15 @@ async fn who_promises_everything_and_gives_nothing_keeps_nobody_from_it() {
     let fetches = excuses.map(async |(seed, excuse)| {
         let table = table();
         let (home, b) = (listed(1, &table).await, listed(2, &table).await);
-        let (id, address, _task) = server(seed, transport(), move |request, mut send: SendStream, _| {
+        let (id, address, _task) = server(seed, transport(), move |request, mut send, recv| {
             let excuse = excuse.clone();
             async move {
-                let promise = Response::Pieces { seeder: true, held: wire::Held::Whole };
-                let answer = if matches!(request, Request::Slice { .. }) { excuse } else { promise };
-                say(&mut send, answer).await;
+                if request == Request::Follow {
+                    let _ = promise(true, send, recv).await;
+                } else {
+                    write_frame(&mut send, &excuse).await.unwrap();
+                    let _ = send.finish();
+                }
             }
         });
         announce(&table, id, address);

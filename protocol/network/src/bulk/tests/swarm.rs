@@ -1,15 +1,7 @@
 //! Who gives what to whom: parts of blobs, seeders, home lines.
 
 use super::*;
-use crate::store::{Partial, missing};
-
-/// Writes what another store has of a blob into a download.
-fn give(from: &BlobStore, partial: &Partial, start: u64, end: u64) {
-    let ranges = tree::groups(start, end);
-    let mut incoming = Incoming::new(partial.blob(), &ranges);
-    incoming.feed(&whole(from.slice(partial.blob(), &ranges).unwrap())).unwrap();
-    partial.write(incoming.take_proven()).unwrap();
-}
+use crate::store::missing;
 
 fn lacks(store: &BlobStore, blob: BlobRef) -> u64 {
     let Some(partial) = store.open_partial(&blob.digest) else { return 0 };
@@ -44,23 +36,6 @@ async fn what_a_member_has_of_a_blob_is_served_while_it_fetches_the_rest() {
     fetching.await.unwrap();
     assert_eq!(last.store.read(&blob.digest, blob.bytes).unwrap(), bytes);
     assert_eq!(origin.bulk.bytes().0, 0);
-}
-
-#[tokio::test]
-async fn a_download_of_a_hidden_blob_is_shown_to_nobody() {
-    let table = table();
-    let (a, b) = (listed(1, &table).await, listed(2, &table).await);
-    let blob = b.store.put(&content(1 << 20, 2)).unwrap();
-    let partial = a.store.partial(blob).unwrap();
-    give(&b.store, &partial, 0, 512 << 10);
-    let request = Request::Pieces { digest: *blob.digest.as_bytes(), bytes: blob.bytes, first: 0 };
-    let ask = || b.bulk.0.dialler.ask(a.id, a.bulk.local_addr(), &request);
-    let (response, _) = ask().await.unwrap();
-    let half = wire::Held::of([true, true, false, false].into_iter());
-    assert_eq!(response, Response::Pieces { seeder: false, held: half }, "half of it is here to be shown");
-    fs::write(a._dir.path().join("hidden").join(blob.digest.to_string()), "").unwrap();
-    let (response, _) = ask().await.unwrap();
-    assert_eq!(response, Response::Pieces { seeder: false, held: wire::Held::Nothing });
 }
 
 #[tokio::test]
@@ -146,14 +121,6 @@ async fn questions_out_of_bounds_are_refused() {
     let (a, b) = (listed(1, &table).await, listed(2, &table).await);
     let blob = BlobRef::of(&content(1 << 20, 8));
     let _partial = a.store.partial(blob).unwrap();
-    let asked = |bytes, first| Request::Pieces { digest: *blob.digest.as_bytes(), bytes, first };
-    for request in [asked(blob.bytes, 4), asked(blob.bytes, u64::MAX)] {
-        let (response, _) = b.bulk.0.dialler.ask(a.id, a.bulk.local_addr(), &request).await.unwrap();
-        assert_eq!(response, Response::Refused, "{request:?}");
-    }
-    // another length is another blob, as far as an unfinished download knows
-    let (response, _) = b.bulk.0.dialler.ask(a.id, a.bulk.local_addr(), &asked(u64::MAX, 0)).await.unwrap();
-    assert_eq!(response, Response::Pieces { seeder: false, held: wire::Held::Nothing });
     let order = |bytes, ranges| Request::Slice {
         digest: *blob.digest.as_bytes(),
         bytes,
