@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use quinn::Connection;
 use talkoot_protocol::{
     digest::{BlobRef, Digest},
     identity::MemberId,
@@ -26,6 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     dial::Dialler,
     frames::{Frames, write_frame},
+    heard::Silent,
     wire::{Held, MAX_FOLLOWED, News, Request, Wish},
 };
 
@@ -237,23 +239,32 @@ async fn run(
             }
             wish = wishes.recv() => {
                 let Some(wish) = wish else { break "nobody wants to know any more".to_owned() };
-                if let Err(reason) = write_frame(&mut send, &wish).await {
-                    break reason;
+                // a peer that lets nothing be asked would have wishes pile up here
+                let asked = Instant::now();
+                match heard.wait((asked, asked), write_frame(&mut send, &wish)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(reason)) => break reason,
+                    Err(silent) => break given_up(silent, &connection),
                 }
             }
             _ = look.tick() => {
                 if let Some(since) = board.waits_since()
                     && let Some(silent) = heard.overdue(since)
                 {
-                    if silent.altogether {
-                        Dialler::give_up(&connection);
-                    }
-                    break "the peer does not answer".to_owned();
+                    break given_up(silent, &connection);
                 }
             }
         }
     };
     board.end(reason);
+}
+
+/// Closes a connection over which nothing comes at all; why the peer is not waited for.
+fn given_up(silent: Silent, connection: &Connection) -> String {
+    if silent.altogether {
+        Dialler::give_up(connection);
+    }
+    "the peer does not answer".to_owned()
 }
 
 #[cfg(test)]

@@ -38,8 +38,11 @@ impl Heard {
 
     /// Whether what was begun at `begun`, and of which nothing came, is to be given up by now.
     pub(super) fn overdue(&self, begun: Instant) -> Option<Silent> {
-        let over = self.deadline(begun, begun) <= Instant::now();
-        over.then(|| Silent { altogether: self.last().is_none_or(|last| last < begun) })
+        (self.deadline(begun, begun) <= Instant::now()).then(|| self.silent_since(begun))
+    }
+
+    fn silent_since(&self, begun: Instant) -> Silent {
+        Silent { altogether: self.last().is_none_or(|last| last < begun) }
     }
 
     /// Waits for `work` for as long as there is reason to: it is a part of what was begun at `begun`, and of which bytes last
@@ -62,7 +65,7 @@ impl Heard {
                 () = sleep_until(deadline) => {}
             }
             if self.deadline(begun, moved) <= deadline {
-                return Err(Silent { altogether: self.last().is_none_or(|last| last < begun) });
+                return Err(self.silent_since(begun));
             }
         }
     }
